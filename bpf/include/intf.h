@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT OR Apache-2.0 */
+/*
+ * What the BPF programs and user space tell each other: the events in the ring
+ * buffer, the settings of an attachment, and a ranking run.
+ *
+ * C includes this file, Rust gets its types from it at build time (build.rs),
+ * so a layout is written down once. All members have their natural alignment
+ * and there is no implicit padding.
+ *
+ * The numbers are the kernel's (pages, nanoseconds); the decoder turns them
+ * into bytes and microseconds.
+ */
+#ifndef OOMD_INTF_H
+#define OOMD_INTF_H
+
+#ifndef __bpf__
+#include <linux/types.h>
+#endif
+
+/* With the terminating NUL; the size of bpf_oom_ops.name. */
+#define OOMD_POLICY_NAME_LEN 64
+/* TASK_COMM_LEN */
+#define OOMD_COMM_LEN 16
+/*
+ * Processes described in one kill event. A unit with more of them dies as
+ * whole as any other; processes_total says how many there were.
+ */
+#define OOMD_PROCESSES_MAX 64
+
+enum oomd_event_kind {
+	OOMD_EVENT_KILL = 1,
+	OOMD_EVENT_CGROUP_OFFLINE = 2,
+};
+
+/* Every event in the ring buffer starts with this. */
+struct oomd_event_header {
+	__u32 kind; /* enum oomd_event_kind */
+	__u32 reserved;
+	__u64 time_ns; /* CLOCK_BOOTTIME, when the event began */
+	char policy[OOMD_POLICY_NAME_LEN];
+};
+
+struct oomd_process {
+	__u32 pid;
+	__u32 reserved;
+	/*
+	 * Resident anonymous and shared memory before the kill: what the kill
+	 * gives back. File pages are cache and swapped pages are not in
+	 * memory. From the kernel's per-CPU counters without summing them up:
+	 * some pages per CPU may be missing.
+	 */
+	__u64 pages;
+	char comm[OOMD_COMM_LEN];
+};
+
+/* OOMD_EVENT_KILL: a handler chose a leaf and killed in it. */
+struct oomd_kill_event {
+	struct oomd_event_header header;
+	__u64 domain;	       /* cgroup id of what ran out, 0: the system */
+	__u64 attachment;      /* cgroup id of the attachment, 0: the system */
+	__u64 victim;	       /* cgroup id of the leaf */
+	__u64 usage_before;    /* bytes, of the domain */
+	__u64 victim_score;    /* what the policy gave the victim */
+	__u64 victim_bytes;    /* its memory without page cache */
+	__u64 handler_ns;      /* spent in the handler, the kills included */
+	__u32 candidates;      /* leaves that could have been chosen */
+	__u32 killed;	       /* calls of the kill kfunc that succeeded */
+	__u32 processes_total; /* that were to die, before the kill */
+	__u32 processes_len;   /* of them, described below */
+	struct oomd_process processes[OOMD_PROCESSES_MAX];
+};
+
+/* OOMD_EVENT_CGROUP_OFFLINE: an attachment ended with its cgroup. */
+struct oomd_offline_event {
+	struct oomd_event_header header;
+	__u64 cgroup_id;
+};
+
+/* What dies in the leaf that was chosen. */
+enum oomd_kill {
+	OOMD_KILL_CGROUP = 0,  /* every process */
+	OOMD_KILL_PROCESS = 1, /* the largest one */
+};
+
+/*
+ * Settings of one attachment; key is its cgroup id, 0 for the system-wide one.
+ * No entry means all zeroes.
+ */
+struct oomd_settings {
+	__u32 kill; /* enum oomd_kill */
+	__u32 reserved;
+};
+
+/* Why a leaf cannot be chosen. */
+enum oomd_excluded {
+	OOMD_EXCLUDED_NOT = 0,
+	OOMD_EXCLUDED_UNKILLABLE = 1, /* init, kernel thread, adj -1000 */
+	OOMD_EXCLUDED_NO_PROCESS = 2, /* nothing in it left to kill */
+	OOMD_EXCLUDED_SCORE_ZERO = 3, /* the policy sees nothing to gain */
+};
+
+/* One leaf, as the ranking program saw it. */
+struct oomd_candidate {
+	__u64 cgroup_id;
+	__u64 score;
+	__u64 bytes;	 /* memory without page cache */
+	__u32 excluded;	 /* enum oomd_excluded */
+	__u32 processes; /* that could be killed */
+};
+
+/* Leaves that one ranking run can report. */
+#define OOMD_CANDIDATES_MAX 4096
+
+/* Context of the ranking program: in the domain, out the number of leaves. */
+struct oomd_ranking {
+	__u64 domain; /* cgroup id, 0: the system */
+	__u64 leaves; /* seen; only the first OOMD_CANDIDATES_MAX are reported
+		       */
+};
+
+#endif /* OOMD_INTF_H */

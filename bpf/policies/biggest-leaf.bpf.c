@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * biggest-leaf: the leaf that uses most memory, page cache not counted, dies
+ * whole. Leaves with an unkillable process are left alone.
+ */
+#include "policy.bpf.h"
+
+static __always_inline u64 score(const struct oomd_leaf *leaf)
+{
+	return leaf->bytes;
+}
+
+OOMD_POLICY(biggest_leaf, "biggest-leaf", score);

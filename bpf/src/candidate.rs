@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What a ranking says: the leaves of a domain in the order in which a policy
+//! would choose them. Pure.
+
+use std::cmp::Reverse;
+
+use crate::interface::{
+    OOMD_EXCLUDED_NO_PROCESS, OOMD_EXCLUDED_NOT, OOMD_EXCLUDED_SCORE_ZERO,
+    OOMD_EXCLUDED_UNKILLABLE, oomd_candidate,
+};
+
+/// The leaves of a domain, as a policy's ranking program saw them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ranking {
+    /// Best first: the first one that is not excluded is who would die. The
+    /// excluded ones come last.
+    pub candidates: Vec<Candidate>,
+    /// Leaves that did not fit in the program's result. If there are any, the
+    /// order is that of the leaves reported, and says nothing of the others.
+    pub left_out: u64,
+}
+
+/// A leaf of the domain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    /// Its cgroup id.
+    pub cgroup_id: u64,
+    /// The policy's score.
+    pub score: u64,
+    /// Its memory use without page cache, in bytes.
+    pub bytes: u64,
+    /// Processes in it that could be killed.
+    pub processes: u32,
+    /// Why it cannot be chosen, if so.
+    pub excluded: Option<Excluded>,
+}
+
+/// Why a leaf cannot be chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Excluded {
+    /// A process in it must not be killed: init, a kernel thread, or one with
+    /// oom_score_adj -1000.
+    Unkillable,
+    /// No process in it is left to kill.
+    NoProcess,
+    /// The policy sees nothing to gain.
+    ScoreZero,
+    /// A reason that this version does not know.
+    Other(u32),
+}
+
+impl Ranking {
+    /// `entries` in the order in which the program visited them, of `leaves`
+    /// seen.
+    pub(crate) fn new(entries: impl IntoIterator<Item = oomd_candidate>, leaves: u64) -> Self {
+        let mut candidates: Vec<Candidate> = entries.into_iter().map(Candidate::from).collect();
+        // Stable: of equal scores the one visited first is chosen, as in the
+        // handler.
+        candidates
+            .sort_by_key(|candidate| (candidate.excluded.is_some(), Reverse(candidate.score)));
+        let reported = candidates.len() as u64;
+        Self {
+            candidates,
+            left_out: leaves.saturating_sub(reported),
+        }
+    }
+
+    /// Who would die.
+    #[must_use]
+    pub fn victim(&self) -> Option<&Candidate> {
+        self.candidates
+            .first()
+            .filter(|candidate| candidate.excluded.is_none())
+    }
+}
+
+impl From<oomd_candidate> for Candidate {
+    fn from(entry: oomd_candidate) -> Self {
+        Self {
+            cgroup_id: entry.cgroup_id,
+            score: entry.score,
+            bytes: entry.bytes,
+            processes: entry.processes,
+            excluded: match entry.excluded {
+                OOMD_EXCLUDED_NOT => None,
+                OOMD_EXCLUDED_UNKILLABLE => Some(Excluded::Unkillable),
+                OOMD_EXCLUDED_NO_PROCESS => Some(Excluded::NoProcess),
+                OOMD_EXCLUDED_SCORE_ZERO => Some(Excluded::ScoreZero),
+                other => Some(Excluded::Other(other)),
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(cgroup_id: u64, score: u64, excluded: u32) -> oomd_candidate {
+        oomd_candidate {
+            cgroup_id,
+            score,
+            bytes: score,
+            excluded,
+            processes: 1,
+        }
+    }
+
+    fn order(ranking: &Ranking) -> Vec<u64> {
+        ranking.candidates.iter().map(|c| c.cgroup_id).collect()
+    }
+
+    #[test]
+    fn the_highest_score_comes_first_and_the_first_seen_of_equals() {
+        let ranking = Ranking::new(
+            [
+                entry(1, 10, OOMD_EXCLUDED_NOT),
+                entry(2, 30, OOMD_EXCLUDED_NOT),
+                entry(3, 30, OOMD_EXCLUDED_NOT),
+            ],
+            3,
+        );
+        assert_eq!(order(&ranking), [2, 3, 1]);
+        assert_eq!(ranking.victim().map(|c| c.cgroup_id), Some(2));
+        assert_eq!(ranking.left_out, 0);
+    }
+
+    #[test]
+    fn excluded_leaves_come_last_whatever_their_score() {
+        let ranking = Ranking::new(
+            [
+                entry(1, 90, OOMD_EXCLUDED_UNKILLABLE),
+                entry(2, 10, OOMD_EXCLUDED_NOT),
+                entry(3, 95, OOMD_EXCLUDED_NO_PROCESS),
+            ],
+            3,
+        );
+        assert_eq!(order(&ranking), [2, 3, 1]);
+        assert_eq!(ranking.candidates[1].excluded, Some(Excluded::NoProcess));
+    }
+
+    #[test]
+    fn nobody_dies_when_all_are_excluded() {
+        let ranking = Ranking::new(
+            [entry(1, 0, OOMD_EXCLUDED_SCORE_ZERO), entry(2, 9, 12345)],
+            2,
+        );
+        assert_eq!(ranking.victim(), None);
+        assert_eq!(ranking.candidates[0].excluded, Some(Excluded::Other(12345)));
+    }
+
+    #[test]
+    fn leaves_that_did_not_fit_are_counted() {
+        let ranking = Ranking::new([entry(1, 1, OOMD_EXCLUDED_NOT)], 5000);
+        assert_eq!(ranking.left_out, 4999);
+    }
+}

@@ -1,0 +1,252 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The policy programs compiled into this crate.
+
+use std::fmt;
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::sync::{Mutex, PoisonError};
+
+use libbpf_rs::{
+    ErrorKind, Map, MapCore as _, MapFlags, MapHandle, Object, ObjectBuilder, OpenObject,
+    ProgramInput,
+};
+
+use crate::candidate::Ranking;
+use crate::events::Events;
+use crate::interface::{
+    OOMD_CANDIDATES_MAX, bytes_of, bytes_of_mut, oomd_candidate, oomd_ranking, read,
+};
+use crate::libbpf_log::Capture;
+use crate::settings::AttachmentSettings;
+use crate::struct_ops::{self, Definition, LoadError};
+
+/// Names in `include/policy.bpf.h`.
+const SETTINGS: &str = "oomd_settings";
+const CANDIDATES: &str = "oomd_candidates";
+const RANK: &str = "rank";
+
+struct Embedded {
+    name: &'static str,
+    object: &'static Aligned<[u8]>,
+}
+
+/// libelf reads headers in place and wants them aligned.
+#[repr(C, align(16))]
+struct Aligned<T: ?Sized>(T);
+
+include!(concat!(env!("OUT_DIR"), "/policies.rs"));
+
+/// Names of the policies compiled into this crate, sorted, as in
+/// `bpf:biggest-leaf` without the prefix.
+#[must_use]
+pub fn policy_names() -> &'static [&'static str] {
+    NAMES
+}
+
+/// A map of a loaded program could not be used.
+#[derive(Debug, thiserror::Error)]
+pub enum MapError {
+    /// A system call or libbpf failed.
+    #[error("{what}")]
+    Libbpf {
+        /// What was being done.
+        what: &'static str,
+        /// Why it failed.
+        #[source]
+        source: libbpf_rs::Error,
+    },
+    /// The domain of a ranking is not there, or has no memory controller.
+    #[error("there is no memory cgroup with id {0}")]
+    NoSuchDomain(u64),
+    /// The ranking program's result cannot be.
+    #[error("the ranking program returned {0}")]
+    Ranking(i32),
+}
+
+impl MapError {
+    fn libbpf(what: &'static str) -> impl FnOnce(libbpf_rs::Error) -> Self {
+        move |source| Self::Libbpf { what, source }
+    }
+}
+
+/// A policy program, loaded, verified and registered, attached to nothing.
+///
+/// Its struct_ops map can be attached to any number of cgroups and to the
+/// system. Links keep it alive in the kernel after this value is dropped.
+pub struct PolicyProgram {
+    name: &'static str,
+    /// Keeps the ranking program.
+    object: Object,
+    struct_ops: MapHandle,
+    settings: MapHandle,
+    candidates: MapHandle,
+    /// There is one result map, for one run at a time.
+    ranking: Mutex<()>,
+}
+
+impl PolicyProgram {
+    /// Load the program of policy `name`, reporting to `events`.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such policy, or if the kernel does not take the program:
+    /// because it lacks the interface, or because its verifier refuses. The
+    /// error then carries the end of the verifier's log.
+    pub fn load(name: &str, events: &Events) -> Result<Self, LoadError> {
+        let embedded = POLICIES
+            .iter()
+            .find(|embedded| embedded.name == name)
+            .ok_or_else(|| LoadError::UnknownPolicy(name.to_owned()))?;
+        let said = Capture::start();
+        let mut open = embedded.open(&said)?;
+        events.share_with(&mut open)?;
+        let definition = Definition::of(&open)?;
+        let object = struct_ops::load(name, open, &said)?;
+        Ok(Self {
+            name: embedded.name,
+            struct_ops: definition.register(&object)?,
+            settings: struct_ops::handle(&map(&object, SETTINGS)?)?,
+            candidates: struct_ops::handle(&map(&object, CANDIDATES)?)?,
+            object,
+            ranking: Mutex::new(()),
+        })
+    }
+
+    /// The policy's name, as in `bpf:biggest-leaf` without the prefix.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.name
+    }
+
+    /// The struct_ops map, for `BPF_LINK_CREATE`.
+    #[must_use]
+    pub fn struct_ops_map(&self) -> BorrowedFd<'_> {
+        self.struct_ops.as_fd()
+    }
+
+    /// Tell the program the settings of its attachment on a cgroup, 0 for the
+    /// system-wide one. To be done before attaching: a handler that finds
+    /// nothing acts by the default ones.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses the entry.
+    pub fn set_attachment(
+        &self,
+        cgroup_id: u64,
+        settings: AttachmentSettings,
+    ) -> Result<(), MapError> {
+        self.settings
+            .update(
+                &cgroup_id.to_ne_bytes(),
+                bytes_of(&settings.encode()),
+                MapFlags::ANY,
+            )
+            .map_err(MapError::libbpf("writing an attachment's settings"))
+    }
+
+    /// Forget the settings of an attachment. That there are none is fine: the
+    /// program removes those of a cgroup that goes away.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses the removal.
+    pub fn remove_attachment(&self, cgroup_id: u64) -> Result<(), MapError> {
+        match self.settings.delete(&cgroup_id.to_ne_bytes()) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            result => result.map_err(MapError::libbpf("removing an attachment's settings")),
+        }
+    }
+
+    /// Run the policy's ranking on a domain, by cgroup id, 0 for the system.
+    /// Nothing is killed.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such domain, or if the kernel refuses the run.
+    pub fn ranking(&self, domain: u64) -> Result<Ranking, MapError> {
+        let _one_at_a_time = self.ranking.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut context = oomd_ranking { domain, leaves: 0 };
+        let program = self
+            .object
+            .progs_mut()
+            .find(|program| program.name() == RANK)
+            .ok_or(MapError::Ranking(-libc::ENOENT))?;
+        let output = program
+            .test_run(ProgramInput {
+                context_in: Some(bytes_of_mut(&mut context)),
+                ..ProgramInput::default()
+            })
+            .map_err(MapError::libbpf("running the ranking program"))?;
+        match output.return_value as i32 {
+            0 => {}
+            error if error == -libc::ENOENT => return Err(MapError::NoSuchDomain(domain)),
+            error => return Err(MapError::Ranking(error)),
+        }
+        let reported = context.leaves.min(u64::from(OOMD_CANDIDATES_MAX)) as u32;
+        let entries = (0..reported)
+            .map(|index| self.candidate(index))
+            .collect::<Result<Vec<_>, _>>()?;
+        Ok(Ranking::new(entries, context.leaves))
+    }
+
+    fn candidate(&self, index: u32) -> Result<oomd_candidate, MapError> {
+        self.candidates
+            .lookup(&index.to_ne_bytes(), MapFlags::ANY)
+            .map_err(MapError::libbpf("reading a ranking"))?
+            .and_then(|bytes| read(&bytes))
+            .ok_or(MapError::Ranking(-libc::ENOENT))
+    }
+}
+
+impl fmt::Debug for PolicyProgram {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PolicyProgram")
+            .field("name", &self.name)
+            .field("struct_ops", &self.struct_ops)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Embedded {
+    fn open(&self, said: &Capture) -> Result<OpenObject, LoadError> {
+        ObjectBuilder::default()
+            .name(self.name)
+            .and_then(|builder| builder.open_memory(&self.object.0))
+            .map_err(|source| LoadError::Refused {
+                policy: self.name.to_owned(),
+                source,
+                log: said.tail(),
+            })
+    }
+}
+
+fn map<'obj>(object: &'obj Object, name: &str) -> Result<Map<'obj>, LoadError> {
+    object
+        .maps()
+        .find(|map| map.name() == name)
+        .ok_or(LoadError::Object("a map of policy.bpf.h is missing"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_policy_is_named_after_its_file() {
+        assert!(policy_names().contains(&"biggest-leaf"));
+        for embedded in POLICIES {
+            let said = Capture::start();
+            let open = embedded.open(&said).unwrap();
+            let definition = Definition::of(&open).unwrap();
+            assert_eq!(definition.text("name").unwrap(), embedded.name);
+            assert_eq!(
+                definition.program("handle_out_of_memory").unwrap(),
+                "handle_out_of_memory"
+            );
+            assert_eq!(
+                definition.program("handle_cgroup_offline").unwrap(),
+                "handle_cgroup_offline"
+            );
+        }
+    }
+}

@@ -1,0 +1,444 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What an event in the ring buffer says. Pure: bytes in, a record out.
+
+use std::ffi::c_char;
+
+use crate::interface::{
+    OOMD_EVENT_CGROUP_OFFLINE, OOMD_EVENT_KILL, OOMD_PROCESSES_MAX, oomd_event_header,
+    oomd_kill_event, oomd_offline_event, oomd_process, read,
+};
+
+/// Something a policy program reported.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A handler chose a victim and killed.
+    Kill(KillRecord),
+    /// A cgroup with an attachment is gone, and the attachment with it. The
+    /// program has dropped the cgroup's settings already.
+    CgroupOffline {
+        /// When, in nanoseconds of `CLOCK_BOOTTIME`.
+        time_ns: u64,
+        /// Id of the cgroup.
+        cgroup_id: u64,
+        /// Name of the policy that was attached.
+        policy: String,
+    },
+}
+
+/// One kill by a policy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KillRecord {
+    /// When the victim had been chosen, in nanoseconds of `CLOCK_BOOTTIME`.
+    pub time_ns: u64,
+    /// Cgroup id of what ran out of memory, 0 for the system.
+    pub domain: u64,
+    /// Cgroup id of the attachment whose handler acted, 0 for the system-wide
+    /// one.
+    pub attachment: u64,
+    /// Cgroup id of the victim.
+    pub victim: u64,
+    /// Name of the policy.
+    pub policy: String,
+    /// Memory use of the domain before the kill, in bytes.
+    pub usage_before: u64,
+    /// The victim's score. What it measures is up to the policy; for
+    /// `biggest-leaf` it is `victim_bytes`.
+    pub victim_score: u64,
+    /// Memory use of the victim without page cache, in bytes.
+    pub victim_bytes: u64,
+    /// Leaves that could have been chosen, the victim included.
+    pub candidates: u32,
+    /// Microseconds spent in the handler, the kills included.
+    pub handler_us: u64,
+    /// Processes that the handler itself killed. Fewer than `processes_total`
+    /// if one kill took others with it (`memory.oom.group`, shared memory);
+    /// more if one was born meanwhile.
+    pub killed: u32,
+    /// Processes that were to die: those of the victim, or its largest one.
+    pub processes_total: u32,
+    /// The first 64 of them.
+    pub processes: Vec<KilledProcess>,
+}
+
+/// A process of a victim.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KilledProcess {
+    /// Its process id in the initial pid namespace.
+    pub pid: u32,
+    /// Its command name; bytes that are not UTF-8 are replaced.
+    pub comm: String,
+    /// Resident anonymous and shared memory before the kill, in bytes. Low by
+    /// up to some pages per CPU; 0 if the thread group's leader had exited.
+    pub bytes: u64,
+}
+
+/// Bytes that are no event of this version's programs.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// The length is not that of the kind.
+    #[error("an event of kind {kind} has {found} bytes, expected {expected}")]
+    Length {
+        /// `oomd_event_header.kind`
+        kind: u32,
+        /// Size of that event.
+        expected: usize,
+        /// Bytes there were.
+        found: usize,
+    },
+    /// Not even a header.
+    #[error("an event has {found} bytes, fewer than its header")]
+    Short {
+        /// Bytes there were.
+        found: usize,
+    },
+    /// A kind that is not known.
+    #[error("unknown kind of event: {0}")]
+    Kind(u32),
+    /// A member that cannot be.
+    #[error("{member} of an event is {found}")]
+    Member {
+        /// Its name in `intf.h`.
+        member: &'static str,
+        /// What it was.
+        found: u32,
+    },
+    /// The policy's name has no end, or is not UTF-8.
+    #[error("the policy's name in an event is malformed")]
+    Policy,
+}
+
+/// Decode one event.
+///
+/// `page_size` is the kernel's, in bytes: the programs count pages.
+///
+/// # Errors
+///
+/// If the bytes are not exactly one well-formed event.
+pub fn decode(bytes: &[u8], page_size: u64) -> Result<Event, DecodeError> {
+    let header: oomd_event_header = read(bytes).ok_or(DecodeError::Short { found: bytes.len() })?;
+    match header.kind {
+        OOMD_EVENT_KILL => {
+            let event: oomd_kill_event = exact(bytes, header.kind)?;
+            kill(&event, page_size).map(Event::Kill)
+        }
+        OOMD_EVENT_CGROUP_OFFLINE => {
+            let event: oomd_offline_event = exact(bytes, header.kind)?;
+            Ok(Event::CgroupOffline {
+                time_ns: event.header.time_ns,
+                cgroup_id: event.cgroup_id,
+                policy: policy(&event.header)?,
+            })
+        }
+        kind => Err(DecodeError::Kind(kind)),
+    }
+}
+
+fn exact<T: crate::interface::Plain>(bytes: &[u8], kind: u32) -> Result<T, DecodeError> {
+    read(bytes)
+        .filter(|_| bytes.len() == size_of::<T>())
+        .ok_or(DecodeError::Length {
+            kind,
+            expected: size_of::<T>(),
+            found: bytes.len(),
+        })
+}
+
+fn kill(event: &oomd_kill_event, page_size: u64) -> Result<KillRecord, DecodeError> {
+    let described = event.processes_len;
+    if described > OOMD_PROCESSES_MAX || described > event.processes_total {
+        return Err(DecodeError::Member {
+            member: "processes_len",
+            found: described,
+        });
+    }
+    let processes = event
+        .processes
+        .iter()
+        .take(described as usize)
+        .map(|process| killed_process(process, page_size))
+        .collect();
+    Ok(KillRecord {
+        time_ns: event.header.time_ns,
+        domain: event.domain,
+        attachment: event.attachment,
+        victim: event.victim,
+        policy: policy(&event.header)?,
+        usage_before: event.usage_before,
+        victim_score: event.victim_score,
+        victim_bytes: event.victim_bytes,
+        candidates: event.candidates,
+        handler_us: event.handler_ns / 1000,
+        killed: event.killed,
+        processes_total: event.processes_total,
+        processes,
+    })
+}
+
+fn killed_process(process: &oomd_process, page_size: u64) -> KilledProcess {
+    let comm = until_nul(&process.comm);
+    KilledProcess {
+        pid: process.pid,
+        comm: String::from_utf8_lossy(&comm).into_owned(),
+        bytes: process.pages.saturating_mul(page_size),
+    }
+}
+
+fn policy(header: &oomd_event_header) -> Result<String, DecodeError> {
+    let name = until_nul(&header.policy);
+    if name.is_empty() || name.len() == header.policy.len() {
+        return Err(DecodeError::Policy);
+    }
+    String::from_utf8(name).map_err(|_| DecodeError::Policy)
+}
+
+/// A C string, or all of the array if nothing ends it.
+fn until_nul(chars: &[c_char]) -> Vec<u8> {
+    chars
+        .iter()
+        .map(|&char| char as u8)
+        .take_while(|&byte| byte != 0)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::interface::bytes_of;
+
+    const PAGE: u64 = 4096;
+
+    fn header(kind: u32) -> oomd_event_header {
+        oomd_event_header {
+            kind,
+            reserved: 0,
+            time_ns: 1_000_000_007,
+            policy: chars("biggest-leaf"),
+        }
+    }
+
+    fn chars<const N: usize>(text: &str) -> [c_char; N] {
+        let mut out = [0; N];
+        for (to, from) in out.iter_mut().zip(text.bytes()) {
+            *to = from as c_char;
+        }
+        out
+    }
+
+    /// Members nobody wrote are not zero in the ring buffer.
+    fn stale_process() -> oomd_process {
+        oomd_process {
+            pid: u32::MAX,
+            reserved: u32::MAX,
+            pages: u64::MAX,
+            comm: [0xff_u8 as c_char; 16],
+        }
+    }
+
+    fn kill_event() -> oomd_kill_event {
+        let mut processes = [stale_process(); OOMD_PROCESSES_MAX as usize];
+        processes[0] = oomd_process {
+            pid: 100,
+            reserved: 0,
+            pages: 7680,
+            comm: chars("hog"),
+        };
+        processes[1] = oomd_process {
+            pid: 101,
+            reserved: 0,
+            pages: 0,
+            comm: chars("sixteen-letters!"),
+        };
+        oomd_kill_event {
+            header: header(OOMD_EVENT_KILL),
+            domain: 11,
+            attachment: 12,
+            victim: 13,
+            usage_before: 80 << 20,
+            victim_score: 99,
+            victim_bytes: 30 << 20,
+            handler_ns: 1_234_567,
+            candidates: 3,
+            killed: 2,
+            processes_total: 2,
+            processes_len: 2,
+            processes,
+        }
+    }
+
+    #[test]
+    fn a_kill_is_told_in_bytes_and_microseconds() {
+        let event = decode(bytes_of(&kill_event()), PAGE).unwrap();
+        assert_eq!(
+            event,
+            Event::Kill(KillRecord {
+                time_ns: 1_000_000_007,
+                domain: 11,
+                attachment: 12,
+                victim: 13,
+                policy: "biggest-leaf".into(),
+                usage_before: 80 << 20,
+                victim_score: 99,
+                victim_bytes: 30 << 20,
+                candidates: 3,
+                handler_us: 1234,
+                killed: 2,
+                processes_total: 2,
+                processes: vec![
+                    KilledProcess {
+                        pid: 100,
+                        comm: "hog".into(),
+                        bytes: 30 << 20,
+                    },
+                    KilledProcess {
+                        pid: 101,
+                        comm: "sixteen-letters!".into(),
+                        bytes: 0,
+                    },
+                ],
+            })
+        );
+    }
+
+    #[test]
+    fn a_victim_with_more_processes_than_fit_is_told_by_its_first_ones() {
+        let mut event = kill_event();
+        event.processes_total = 1000;
+        event.processes_len = OOMD_PROCESSES_MAX;
+        let Event::Kill(record) = decode(bytes_of(&event), PAGE).unwrap() else {
+            panic!("not a kill");
+        };
+        assert_eq!(record.processes_total, 1000);
+        assert_eq!(record.processes.len(), 64);
+        // Whatever the counter said, the product does not wrap around.
+        assert_eq!(record.processes[63].bytes, u64::MAX);
+        assert_eq!(record.processes[63].comm, "\u{fffd}".repeat(16));
+    }
+
+    #[test]
+    fn an_offline_cgroup_is_told_with_its_policy() {
+        let event = oomd_offline_event {
+            header: header(OOMD_EVENT_CGROUP_OFFLINE),
+            cgroup_id: 77,
+        };
+        assert_eq!(
+            decode(bytes_of(&event), PAGE).unwrap(),
+            Event::CgroupOffline {
+                time_ns: 1_000_000_007,
+                cgroup_id: 77,
+                policy: "biggest-leaf".into(),
+            }
+        );
+    }
+
+    #[test]
+    fn every_truncation_is_an_error() {
+        for whole in [
+            bytes_of(&kill_event()),
+            bytes_of(&oomd_offline_event {
+                header: header(OOMD_EVENT_CGROUP_OFFLINE),
+                cgroup_id: 77,
+            }),
+        ] {
+            for len in 0..whole.len() {
+                let error = decode(&whole[..len], PAGE).unwrap_err();
+                assert!(
+                    matches!(
+                        error,
+                        DecodeError::Short { found } | DecodeError::Length { found, .. }
+                            if found == len
+                    ),
+                    "{len}: {error}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_byte_too_many_is_an_error() {
+        let mut bytes = bytes_of(&kill_event()).to_vec();
+        let expected = bytes.len();
+        bytes.push(0);
+        assert_eq!(
+            decode(&bytes, PAGE),
+            Err(DecodeError::Length {
+                kind: OOMD_EVENT_KILL,
+                expected,
+                found: expected + 1,
+            })
+        );
+    }
+
+    #[test]
+    fn an_unknown_kind_is_an_error() {
+        for kind in [0, 3, u32::MAX] {
+            let mut event = kill_event();
+            event.header.kind = kind;
+            assert_eq!(decode(bytes_of(&event), PAGE), Err(DecodeError::Kind(kind)));
+        }
+    }
+
+    #[test]
+    fn a_process_count_that_cannot_be_is_an_error() {
+        for (len, total) in [(65, 100), (3, 2), (u32::MAX, u32::MAX)] {
+            let mut event = kill_event();
+            event.processes_len = len;
+            event.processes_total = total;
+            assert_eq!(
+                decode(bytes_of(&event), PAGE),
+                Err(DecodeError::Member {
+                    member: "processes_len",
+                    found: len,
+                })
+            );
+        }
+    }
+
+    #[test]
+    fn a_policy_name_without_end_or_text_is_an_error() {
+        for name in [[b'a' as c_char; 64], [0; 64], chars::<64>("\u{0}x"), {
+            let mut name = chars("biggest");
+            name[0] = 0xff_u8 as c_char;
+            name
+        }] {
+            let mut event = kill_event();
+            event.header.policy = name;
+            assert_eq!(decode(bytes_of(&event), PAGE), Err(DecodeError::Policy));
+        }
+    }
+
+    /// Any bytes give a record or an error, and never more than is there.
+    #[test]
+    fn garbage_is_survived() {
+        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+        let mut next = || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state
+        };
+        let mut records = 0;
+        for round in 0..20_000 {
+            let mut bytes = if round % 2 == 0 {
+                bytes_of(&kill_event()).to_vec()
+            } else {
+                vec![0; usize::try_from(next() % 3000).unwrap()]
+            };
+            for _ in 0..next() % 16 {
+                if !bytes.is_empty() {
+                    let at = usize::try_from(next()).unwrap() % bytes.len();
+                    bytes[at] = next().to_le_bytes()[0];
+                }
+            }
+            if let Ok(Event::Kill(record)) = decode(&bytes, PAGE) {
+                assert!(record.processes.len() <= 64);
+                assert!(record.processes.len() <= record.processes_total as usize);
+                assert!(!record.policy.is_empty());
+                records += 1;
+            }
+        }
+        assert!(
+            records > 1000,
+            "only {records} of the mutated records decoded"
+        );
+    }
+}
