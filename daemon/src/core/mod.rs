@@ -1,0 +1,292 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The one place where facts, policies and attachments come together.
+//!
+//! Everything that happens ends in [`Core::reconcile`]: facts are brought up to date, the desired attachments are
+//! resolved, [`plan`] compares them with what is attached, and the engine does the rest. An event that is
+//! lost, doubled or late therefore cannot leave a wrong state behind; the next one puts it right.
+
+mod faults;
+mod refusals;
+mod run;
+mod status;
+mod units;
+
+pub use run::run;
+
+use crate::cgroup::{Index, Tree};
+use crate::engine::{AttachError, Engine, Event};
+use crate::events;
+use crate::fault::{Fault, causes};
+use crate::policy::{Action, CgroupId, Desired, Policy, Source, desired, plan, resolve};
+use crate::systemd::facts::{UnitFacts, Update};
+use crate::systemd::files::Files;
+use faults::FaultBook;
+use refusals::Refusals;
+use std::collections::{BTreeMap, HashSet};
+use std::os::fd::AsFd;
+use std::time::Instant;
+use tracing::{error, info, warn};
+use units::Units;
+
+/// The state of the daemon.
+pub struct Core<E> {
+    engine: E,
+    tree: Tree,
+    index: Index,
+    units: Units,
+    attached: BTreeMap<CgroupId, Attached>,
+    refusals: Refusals,
+    faults: FaultBook,
+    /// Why nothing is heard from systemd, while that is so.
+    bus_lost: Option<String>,
+    lost_events: u64,
+}
+
+/// Something the engine has attached.
+#[derive(Debug, Clone)]
+struct Attached {
+    policy: Policy,
+    unit: String,
+}
+
+impl<E: Engine> Core<E> {
+    /// A core that knows nothing yet.
+    pub fn new(engine: E, tree: Tree, files: Files) -> Self {
+        let units = Units::new(files, engine.programs());
+        Core {
+            engine,
+            tree,
+            index: Index::default(),
+            units,
+            attached: BTreeMap::new(),
+            refusals: Refusals::default(),
+            faults: FaultBook::default(),
+            bus_lost: Some("not connected to the system bus yet".into()),
+            lost_events: 0,
+        }
+    }
+
+    /// Takes news about units, and acts on them.
+    pub fn update(&mut self, update: Update) {
+        match update {
+            Update::Lost(reason) => {
+                // Attachments stay: they need nobody. Facts stay as well, until there are better ones.
+                if self.bus_lost.is_none() {
+                    warn!("Units are not followed for now: {reason}");
+                }
+                self.bus_lost = Some(reason);
+                return;
+            }
+            Update::All(known) => {
+                if self.bus_lost.take().is_some() {
+                    info!("Following units");
+                }
+                let here: HashSet<&str> = known.iter().map(|facts| facts.name.as_str()).collect();
+                let names = self.units.names();
+                let gone: Vec<String> = names
+                    .filter(|name| !here.contains(name.as_str()))
+                    .cloned()
+                    .collect();
+                self.forget(&gone);
+                self.learn(known);
+            }
+            Update::Some { known, gone } => {
+                self.forget(&gone);
+                self.learn(known);
+            }
+        }
+        self.reconcile();
+    }
+
+    fn learn(&mut self, known: Vec<UnitFacts>) {
+        for facts in known {
+            let name = facts.name.clone();
+            let reloaded = self.units.learn(facts, &self.tree, &mut self.index);
+            // Somebody may have put right what was in the way.
+            if reloaded && let Some(id) = self.units.cgroup(&name) {
+                self.refusals.retry_now(id);
+            }
+        }
+    }
+
+    fn forget(&mut self, names: &[String]) {
+        for name in names {
+            self.units.forget(name, &mut self.index);
+        }
+    }
+
+    /// Reads all unit files again, as they are now.
+    pub fn reread_files(&mut self) {
+        self.units.reread_files();
+        self.reconcile();
+    }
+
+    /// Makes what is attached what should be attached.
+    pub fn reconcile(&mut self) {
+        /// A unit that is restarted while it is looked at has a new cgroup each time. Looking a few times is enough: its
+        /// signals bring us back.
+        const ROUNDS: usize = 3;
+        for _ in 0..ROUNDS {
+            if !self.one_round() {
+                break;
+            }
+        }
+        self.units.report(&self.refusals, &mut self.faults);
+    }
+
+    /// Returns whether the facts turned out to be old, and it is worth another round.
+    fn one_round(&mut self) -> bool {
+        let mut want = desired(self.units.policies());
+        self.refusals.keep_only(&want);
+        want.retain(|id, want| !self.refusals.hold_back(*id, &want.policy, Instant::now()));
+        let have = self
+            .attached
+            .iter()
+            .map(|(id, attached)| (*id, attached.policy.clone()))
+            .collect();
+        let mut again = false;
+        for action in plan(&want, &have) {
+            match action {
+                Action::Detach(id) => self.detach(id),
+                Action::Attach(id, want) => again |= self.attach(id, want),
+            }
+        }
+        again
+    }
+
+    fn detach(&mut self, id: CgroupId) {
+        self.engine.detach(id);
+        if let Some(Attached { policy, unit }) = self.attached.remove(&id) {
+            info!(
+                UNIT = unit,
+                OOM_POLICY = policy.to_string(),
+                "Detached {policy} from {unit}"
+            );
+        }
+    }
+
+    /// Returns whether the unit's cgroup turned out to be another one than the facts said.
+    fn attach(&mut self, id: CgroupId, want: Desired) -> bool {
+        let Desired { unit, policy, .. } = want;
+        let result = if id == CgroupId::SYSTEM {
+            self.engine.attach(id, None, &policy)
+        } else {
+            let path = self.index.path(id).unwrap_or_default().to_owned();
+            match self.tree.open_cgroup(&path) {
+                Ok((cgroup, found)) if found == id => {
+                    self.engine.attach(id, Some(cgroup.as_fd()), &policy)
+                }
+                // Gone, or replaced.
+                _ => return self.look_again(&unit),
+            }
+        };
+        match result {
+            Ok(()) => {
+                let why = match resolve(self.units.policies(), &unit).source {
+                    Source::Own(at) | Source::Slice(_, at) => at.to_string(),
+                    Source::Default => String::new(),
+                };
+                info!(
+                    UNIT = unit,
+                    OOM_POLICY = policy.to_string(),
+                    "Attached {policy} to {unit} ({why})"
+                );
+                self.refusals.forget(id);
+                self.attached.insert(id, Attached { policy, unit });
+                false
+            }
+            Err(AttachError::NoMemoryController) if self.is_on_its_way_out(id) => {
+                self.look_again(&unit)
+            }
+            Err(error) => {
+                self.refusals
+                    .insert(id, policy, Fault::new(causes(&error)), Instant::now());
+                false
+            }
+        }
+    }
+
+    /// The kernel says the same of a cgroup without the memory controller and of one that is being removed.
+    fn is_on_its_way_out(&self, id: CgroupId) -> bool {
+        let path = self.index.path(id).unwrap_or_default();
+        self.tree.id(path) != Some(id) || self.tree.has_memory_controller(path)
+    }
+
+    fn look_again(&mut self, unit: &str) -> bool {
+        let before = self.units.cgroup(unit);
+        self.units.look_at_cgroup(unit, &self.tree, &mut self.index);
+        self.units.cgroup(unit) != before
+    }
+
+    /// When something that was refused is to be tried again.
+    pub fn next_retry(&self) -> Option<Instant> {
+        self.refusals.next()
+    }
+
+    /// Takes what the engine has to tell.
+    pub fn take_events(&mut self) {
+        let mut events = Vec::new();
+        if let Err(error) = self.engine.events(&mut events) {
+            error!("{error}");
+        }
+        for event in events {
+            match event {
+                Event::Kill(kill) => {
+                    let path = |id| self.path(id);
+                    events::report(&events::describe(kill, path));
+                }
+                Event::CgroupGone(id) => self.cgroup_is_gone(id),
+            }
+        }
+        match self.engine.lost_events() {
+            Ok(lost) if lost > self.lost_events => {
+                warn!(
+                    "{} reports of kills were lost: they came faster than they could be read",
+                    lost - self.lost_events
+                );
+                self.lost_events = lost;
+            }
+            Ok(_) => {}
+            Err(error) => error!("{error}"),
+        }
+    }
+
+    /// The path of a cgroup. It is looked for in what is known first, because systemd removes a cgroup as soon as it
+    /// is empty, and then in the tree: cgroups that no unit of the system manager stands for are only there.
+    fn path(&self, id: CgroupId) -> Option<String> {
+        if id == CgroupId::SYSTEM {
+            return Some("/".into());
+        }
+        self.index
+            .path(id)
+            .map(str::to_owned)
+            .or_else(|| self.tree.path(id))
+    }
+
+    fn cgroup_is_gone(&mut self, id: CgroupId) {
+        self.detach(id);
+        self.index.remove(id);
+        // Not a matter of facts from the bus: the kernel says so, and the unit's next cgroup has another id.
+        self.units.cgroup_is_gone(id);
+    }
+
+    /// One line on how things are.
+    pub fn status(&self) -> String {
+        status::text(&status::Summary {
+            bus_lost: self.bus_lost.as_deref(),
+            units: self.units.running(),
+            attached: self
+                .attached
+                .values()
+                .map(|attached| attached.policy.to_string())
+                .collect(),
+            faults: self.faults.all().collect(),
+            lost_events: self.lost_events,
+        })
+    }
+
+    /// Whether systemd's units are being followed.
+    pub fn is_following(&self) -> bool {
+        self.bus_lost.is_none()
+    }
+}

@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! How policies are enforced.
+//!
+//! The core says what should be attached where; an engine does it, and reports what happened. [`kernel`] is the one there
+//! is: the kernel itself chooses and kills.
+
+pub mod kernel;
+pub mod probe;
+
+use crate::policy::{CgroupId, Policy};
+use std::io;
+use std::os::fd::BorrowedFd;
+
+/// Something that enforces policies.
+pub trait Engine {
+    /// The names of the policy programs there are.
+    fn programs(&self) -> &'static [&'static str];
+
+    /// Puts a policy on a cgroup, or on the system if `cgroup` is None and `id` is [`CgroupId::SYSTEM`]. Nothing is attached
+    /// there before. `cgroup` is an open directory and need not stay open.
+    fn attach(
+        &mut self,
+        id: CgroupId,
+        cgroup: Option<BorrowedFd<'_>>,
+        policy: &Policy,
+    ) -> Result<(), AttachError>;
+
+    /// Takes away what is attached to a cgroup, or forgets it if the cgroup is gone.
+    fn detach(&mut self, id: CgroupId);
+
+    /// Readable when there are events.
+    fn events_fd(&self) -> BorrowedFd<'_>;
+
+    /// Appends the events since the last call, oldest first. What could be read is appended also if there is an error.
+    fn events(&mut self, into: &mut Vec<Event>) -> Result<(), EventsError>;
+
+    /// How many events were lost so far because they came faster than they were read.
+    fn lost_events(&self) -> Result<u64, EventsError>;
+}
+
+/// Something that happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// A policy killed.
+    Kill(Kill),
+    /// A cgroup is gone, and its attachment with it.
+    CgroupGone(CgroupId),
+}
+
+/// One kill by a policy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kill {
+    /// When the victim was chosen, in nanoseconds of CLOCK_BOOTTIME.
+    pub time_ns: u64,
+    /// What ran out of memory.
+    pub domain: CgroupId,
+    /// The attachment that decided.
+    pub attachment: CgroupId,
+    /// The leaf that was chosen.
+    pub victim: CgroupId,
+    /// Name of the policy program.
+    pub program: String,
+    /// Memory use of the domain before, in bytes.
+    pub usage_before: u64,
+    /// Memory use of the victim before, page cache left out, in bytes.
+    pub victim_bytes: u64,
+    /// The score that made it the victim; what it measures is the program's business.
+    pub victim_score: u64,
+    /// Leaves that could have been chosen, the victim included.
+    pub candidates: u32,
+    /// Microseconds spent deciding and killing.
+    pub handler_us: u64,
+    /// Processes in the victim before.
+    pub processes_total: u32,
+    /// Some of them; all if there are few.
+    pub processes: Vec<KilledProcess>,
+}
+
+/// A process of a victim.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KilledProcess {
+    /// Its id in the initial pid namespace.
+    pub pid: u32,
+    /// Its command name, which it chose itself.
+    pub comm: String,
+    /// Its memory before, file pages left out, in bytes.
+    pub bytes: u64,
+}
+
+/// Why a policy is not on a cgroup.
+#[derive(Debug, thiserror::Error)]
+pub enum AttachError {
+    /// The cgroup has no memory controller, or is on its way out.
+    #[error("the cgroup has no memory controller")]
+    NoMemoryController,
+    /// Somebody else has something attached there.
+    #[error("another program has an OOM policy attached to this cgroup")]
+    Busy,
+    /// The engine cannot do this.
+    #[error("{0}")]
+    Unsupported(&'static str),
+    /// The policy program does not load.
+    #[error("policy program {name:?} does not load: {reason}")]
+    Load {
+        /// Its name.
+        name: String,
+        /// Why not.
+        reason: String,
+    },
+    /// Any other reason.
+    #[error("{what}: {source}")]
+    Io {
+        /// What was being done.
+        what: &'static str,
+        /// Why it went wrong.
+        source: io::Error,
+    },
+}
+
+/// Why events cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("events of the policy programs cannot be read: {0}")]
+pub struct EventsError(pub String);

@@ -1,0 +1,286 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Kill records: from cgroup ids to units, and to the journal.
+
+use crate::engine::{Kill, KilledProcess};
+use crate::policy::CgroupId;
+use crate::systemd::unit_name;
+use std::fmt::Write;
+use std::time::Duration;
+use tracing::warn;
+
+/// journalctl MESSAGE_ID=: a policy killed.
+pub const KILL_MESSAGE_ID: &str = "74489b26ae2345f5a9a40355ae67d37c";
+
+/// A kill, told in units.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Report {
+    kill: Kill,
+    domain: Place,
+    attachment: Place,
+    victim: Place,
+}
+
+/// A cgroup, and the units it belongs to. What is not known is None.
+#[derive(Debug, PartialEq, Eq)]
+struct Place {
+    path: Option<String>,
+    unit: Option<String>,
+    user_unit: Option<String>,
+}
+
+impl Place {
+    fn new(path: Option<String>) -> Self {
+        let units = path.as_deref().map(unit_name::of_cgroup);
+        let (unit, user_unit) = match units {
+            Some(units) => (Some(units.unit), units.user_unit),
+            None => (None, None),
+        };
+        Place {
+            path,
+            unit,
+            user_unit,
+        }
+    }
+
+    /// The most telling name there is.
+    fn name(&self, id: CgroupId) -> String {
+        match (&self.user_unit, &self.unit, &self.path) {
+            (Some(user_unit), Some(unit), _) => format!("{user_unit} of {unit}"),
+            (_, Some(unit), Some(path)) if unit == unit_name::ROOT_SLICE && path != "/" => {
+                path.clone()
+            }
+            (_, Some(unit), _) => unit.clone(),
+            _ => format!("a cgroup that is gone (id {id})"),
+        }
+    }
+}
+
+/// Finds out what the ids of a kill stand for. `path` tells the path of a cgroup, if it is known.
+pub fn describe(kill: Kill, path: impl Fn(CgroupId) -> Option<String>) -> Report {
+    Report {
+        domain: Place::new(path(kill.domain)),
+        attachment: Place::new(path(kill.attachment)),
+        victim: Place::new(path(kill.victim)),
+        kill,
+    }
+}
+
+impl Report {
+    /// What a person wants to know.
+    pub fn message(&self) -> String {
+        let Kill {
+            domain,
+            victim,
+            program,
+            usage_before,
+            victim_bytes,
+            processes_total,
+            ..
+        } = &self.kill;
+        let what = match *domain {
+            CgroupId::SYSTEM => "the system".to_owned(),
+            id => self.domain.name(id),
+        };
+        let plural = if *processes_total == 1 { "" } else { "es" };
+        format!(
+            "{what} ran out of memory (used {}): policy {program} chose {}, {} in {processes_total} process{plural}",
+            bytes(*usage_before),
+            self.victim.name(*victim),
+            bytes(*victim_bytes),
+        )
+    }
+
+    /// `limit`: a cgroup reached its limit. `system`: there was none left at all.
+    fn reason(&self) -> &'static str {
+        if self.kill.domain == CgroupId::SYSTEM {
+            "system"
+        } else {
+            "limit"
+        }
+    }
+}
+
+/// Writes a kill to the journal.
+pub fn report(report: &Report) {
+    let Report {
+        kill,
+        domain,
+        attachment,
+        victim,
+    } = report;
+    let when = Duration::from_nanos(kill.time_ns).as_micros();
+    warn!(
+        MESSAGE_ID = KILL_MESSAGE_ID,
+        // By these two, journalctl -u and --user-unit find what other programs say about a unit.
+        OBJECT_SYSTEMD_UNIT = victim.unit,
+        OBJECT_SYSTEMD_USER_UNIT = victim.user_unit,
+        UNIT = victim.unit,
+        OOM_POLICY = kill.program,
+        OOM_REASON = report.reason(),
+        OOM_BOOTTIME_USEC = u64::try_from(when).unwrap_or(u64::MAX),
+        OOM_DOMAIN = domain.path,
+        OOM_DOMAIN_ID = kill.domain.0,
+        OOM_DOMAIN_UNIT = domain.unit,
+        OOM_DOMAIN_BYTES = kill.usage_before,
+        OOM_ATTACHMENT = attachment.path,
+        OOM_ATTACHMENT_ID = kill.attachment.0,
+        OOM_ATTACHMENT_UNIT = attachment.unit,
+        OOM_CANDIDATES = kill.candidates,
+        OOM_HANDLER_USEC = kill.handler_us,
+        VICTIM_UNIT = victim.unit,
+        VICTIM_USER_UNIT = victim.user_unit,
+        VICTIM_CGROUP = victim.path,
+        VICTIM_CGROUP_ID = kill.victim.0,
+        VICTIM_BYTES = kill.victim_bytes,
+        VICTIM_SCORE = kill.victim_score,
+        VICTIM_PROCESSES_TOTAL = kill.processes_total,
+        VICTIM_PROCESSES = processes(&kill.processes),
+        "{}",
+        report.message()
+    );
+}
+
+/// One line for each process: its id, its bytes, its name.
+fn processes(processes: &[KilledProcess]) -> String {
+    let mut lines = String::new();
+    for KilledProcess { pid, comm, bytes } in processes {
+        // A process gives itself its name, and may put a line's end into it.
+        let _ = writeln!(lines, "{pid} {bytes} {}", comm.escape_debug());
+    }
+    lines.truncate(lines.trim_end().len());
+    lines
+}
+
+/// A size as systemd writes it: base 1024, one digit after the point.
+fn bytes(number: u64) -> String {
+    const UNITS: [(u64, char); 6] = [
+        (1 << 60, 'E'),
+        (1 << 50, 'P'),
+        (1 << 40, 'T'),
+        (1 << 30, 'G'),
+        (1 << 20, 'M'),
+        (1 << 10, 'K'),
+    ];
+    match UNITS.into_iter().find(|(unit, _)| number >= *unit) {
+        Some((unit, letter)) => {
+            let tenths = u128::from(number % unit) * 10 / u128::from(unit);
+            format!("{}.{tenths}{letter}", number / unit)
+        }
+        None => format!("{number}B"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kill() -> Kill {
+        Kill {
+            time_ns: 5_000_000_000,
+            domain: CgroupId(10),
+            attachment: CgroupId(10),
+            victim: CgroupId(20),
+            program: "biggest-leaf".into(),
+            usage_before: 80 << 20,
+            victim_bytes: 31 << 20,
+            victim_score: 31 << 20,
+            candidates: 3,
+            handler_us: 85,
+            processes_total: 2,
+            processes: vec![],
+        }
+    }
+
+    fn message(kill: Kill, paths: &[(u64, &str)]) -> String {
+        describe(kill, |id| {
+            let found = paths.iter().find(|(known, _)| *known == id.0);
+            found.map(|(_, path)| (*path).to_owned())
+        })
+        .message()
+    }
+
+    #[test]
+    fn a_kill_is_told_in_units() {
+        assert_eq!(
+            message(
+                kill(),
+                &[
+                    (10, "/a.slice"),
+                    (20, "/a.slice/a-b.slice/x.service/worker")
+                ]
+            ),
+            "a.slice ran out of memory (used 80.0M): policy biggest-leaf chose x.service, 31.0M in 2 processes"
+        );
+    }
+
+    #[test]
+    fn a_cgroup_that_nobody_knows_any_more_is_told_by_its_id() {
+        assert_eq!(
+            message(kill(), &[]),
+            "a cgroup that is gone (id 10) ran out of memory (used 80.0M): \
+             policy biggest-leaf chose a cgroup that is gone (id 20), 31.0M in 2 processes"
+        );
+    }
+
+    #[test]
+    fn a_users_unit_is_told_with_the_users_manager() {
+        let kill = Kill {
+            domain: CgroupId::SYSTEM,
+            processes_total: 1,
+            ..kill()
+        };
+        assert_eq!(
+            message(
+                kill,
+                &[
+                    (0, "/"),
+                    (
+                        20,
+                        "/user.slice/user-1.slice/user@1.service/app.slice/f.scope"
+                    )
+                ]
+            ),
+            "the system ran out of memory (used 80.0M): \
+             policy biggest-leaf chose f.scope of user@1.service, 31.0M in 1 process"
+        );
+    }
+
+    #[test]
+    fn a_cgroup_that_is_no_units_is_told_by_its_path() {
+        assert!(message(kill(), &[(10, "/a.slice"), (20, "/pods/7")]).contains("chose /pods/7,"));
+    }
+
+    #[test]
+    fn a_process_cannot_write_lines_of_its_own() {
+        let process = |pid, comm: &str| KilledProcess {
+            pid,
+            comm: comm.into(),
+            bytes: 4096,
+        };
+        assert_eq!(
+            processes(&[process(1, "a b"), process(2, "x\n3 0 y\u{1b}")]),
+            "1 4096 a b\n2 4096 x\\n3 0 y\\u{1b}"
+        );
+        assert_eq!(processes(&[]), "");
+    }
+
+    #[test]
+    fn sizes_are_base_1024() {
+        let all = [
+            0,
+            1023,
+            1024,
+            1536,
+            30 << 20,
+            (1 << 30) - 1,
+            3 << 30,
+            u64::MAX,
+        ];
+        assert_eq!(
+            all.map(bytes),
+            [
+                "0B", "1023B", "1.0K", "1.5K", "30.0M", "1023.9M", "3.0G", "15.9E"
+            ]
+        );
+    }
+}

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The daemon. Everything it does is in the library.
+
+use anyhow::Context;
+use bpf_oomd::cgroup::{MOUNT_POINT, Tree};
+use bpf_oomd::core::{Core, run};
+use bpf_oomd::engine::kernel::KernelEngine;
+use bpf_oomd::engine::probe::{VMLINUX_BTF, probe};
+use bpf_oomd::fault::causes;
+use bpf_oomd::log;
+use bpf_oomd::systemd::files::Files;
+use std::path::Path;
+use std::process::ExitCode;
+use tracing::{error, info};
+
+/// Exit status: the command line is not understood (systemd.exec(5): EXIT_INVALIDARGUMENT).
+const USAGE: u8 = 2;
+/// Exit status: this kernel cannot do what is needed (sysexits.h: EX_UNAVAILABLE). Starting again would not help.
+const UNSUPPORTED_KERNEL: u8 = 69;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args_os()
+        .skip(1)
+        .map(|argument| argument.to_string_lossy().into_owned())
+        .collect();
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        [] => {}
+        ["--version"] => {
+            println!("bpf-oomd {}", env!("CARGO_PKG_VERSION"));
+            return ExitCode::SUCCESS;
+        }
+        ["--help"] => {
+            println!(
+                "bpf-oomd decides per systemd unit what happens when memory runs out.\n\
+                 It is started by systemd: systemctl start bpf-oomd.service\n\n\
+                 Options: --help, --version"
+            );
+            return ExitCode::SUCCESS;
+        }
+        _ => {
+            eprintln!(
+                "bpf-oomd: unknown arguments {arguments:?}, expected none, --help or --version"
+            );
+            return ExitCode::from(USAGE);
+        }
+    }
+    log::start();
+    if let Some(reason) = unsupported() {
+        error!("{reason}");
+        return ExitCode::from(UNSUPPORTED_KERNEL);
+    }
+    match daemon() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            error!("{}", causes(&*error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Why this kernel will not do, in one sentence.
+fn unsupported() -> Option<String> {
+    match probe(Path::new(VMLINUX_BTF)) {
+        Ok(facts) => {
+            let missing = facts.missing_for_policies();
+            (!missing.is_empty()).then(|| {
+                format!(
+                    "This kernel cannot choose OOM victims with BPF, it lacks {}; bpf-oomd does nothing here.",
+                    missing.join(", ")
+                )
+            })
+        }
+        Err(error) => Some(format!(
+            "It cannot be told whether this kernel can choose OOM victims with BPF: {}; bpf-oomd does nothing here.",
+            causes(&error)
+        )),
+    }
+}
+
+fn daemon() -> anyhow::Result<()> {
+    let tree = Tree::open(Path::new(MOUNT_POINT)).context("the cgroup tree cannot be used")?;
+    let engine = KernelEngine::new().context("BPF cannot be used")?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("no event loop")?;
+    let mut core = Core::new(engine, tree, Files::below("/"));
+    runtime
+        .block_on(run(&mut core))
+        .context("the core loop ended")?;
+    drop(core);
+    info!("Stopped, everything is detached");
+    Ok(())
+}

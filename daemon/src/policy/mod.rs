@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What each unit should have, and what has to be done so that it has it.
+//!
+//! Nothing in this room does I/O: every function here is a function of its arguments, so that the rules of
+//! precedence and of attaching can be tested with properties instead of machines.
+
+mod name;
+mod plan;
+mod resolve;
+mod suggest;
+
+pub use name::{Policy, PolicyNameError};
+pub use plan::{Action, Desired, plan};
+pub use resolve::{Declaration, Resolution, Source, UnitPolicy, desired, in_force, resolve};
+pub use suggest::closest;
+
+use std::fmt;
+use std::path::PathBuf;
+
+/// Where a value was said: the place an administrator has to open to change it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Provenance {
+    /// The file, as systemd names it.
+    pub file: PathBuf,
+    /// Line, counted from 1.
+    pub line: u32,
+    /// Column of the value's first character, counted in characters from 1.
+    pub column: u32,
+}
+
+impl fmt::Display for Provenance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}:{}", self.file.display(), self.line, self.column)
+    }
+}
+
+/// The identity of an attachment: the id of the cgroup it is on.
+///
+/// A path is not an identity: a unit that is restarted gets a new cgroup under the same path, and what was attached
+/// to the old one is gone. On 64-bit kernels the id is the inode number of the cgroup's directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct CgroupId(pub u64);
+
+impl CgroupId {
+    /// The whole system; an attachment to no cgroup. No cgroup has the id 0.
+    pub const SYSTEM: CgroupId = CgroupId(0);
+}
+
+impl fmt::Display for CgroupId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}

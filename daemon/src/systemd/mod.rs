@@ -1,0 +1,12 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Everything that is systemd's: units on the bus, their names, their files.
+
+pub mod bus;
+pub mod directives;
+pub mod facts;
+pub mod files;
+pub mod follow;
+pub mod marks;
+pub mod notify;
+pub mod syntax;
+pub mod unit_name;
