@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Does this kernel have the interface that bpf-oomd is built on, and does it behave? One file per subject, one test per statement.
+//!
+//! Runs as root in the test machine: the tests make cgroups and the whole system run out of memory, really.
+
+mod churn;
+mod declare;
+mod kill;
+mod links;
+mod many;
+mod memcg_refs;
+mod memcg_stats;
+mod offline;
+mod pressure;
+mod pressure_cgroups;
+mod pressure_lifetime;
+mod programs;
+mod report;
+mod scene;
+mod seed_tree;
+mod verifier;
+mod victim;
+mod walk;

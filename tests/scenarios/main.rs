@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! From a line in a unit file to the right victim: real systemd, real D-Bus, the installed daemon, a real kernel. One file per
+//! subject, one test per statement.
+//!
+//! Runs as root in the test machine. What makes the whole system run out of memory is in `system_wide.rs`, for a machine of its own.
+
+mod churn;
+mod drop_in;
+mod following;
+mod misspelt;
+mod refusal;
+mod seed_tree;
+mod service;
+mod spelling;
+mod whole_units;

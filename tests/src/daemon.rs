@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The installed daemon, seen from outside.
+
+use std::fs;
+
+use crate::systemctl::{show, show_number, start, systemctl_if_possible};
+
+/// The daemon's unit.
+pub const UNIT: &str = "bpf-oomd.service";
+
+/// Makes sure that the daemon runs and follows units.
+#[track_caller]
+pub fn started() {
+    // A test that failed may have left it in any state, and its starts may count against the limit.
+    systemctl_if_possible(&["reset-failed", UNIT]);
+    start(&[UNIT]);
+}
+
+/// The daemon's process id.
+#[track_caller]
+pub fn pid() -> u32 {
+    let pid = show_number(UNIT, "MainPID");
+    assert_ne!(pid, 0, "{UNIT} does not run");
+    u32::try_from(pid).expect("a process id")
+}
+
+/// How many file descriptors it has open.
+#[track_caller]
+pub fn descriptors() -> usize {
+    let path = format!("/proc/{}/fd", pid());
+    fs::read_dir(&path)
+        .unwrap_or_else(|error| panic!("{path}: {error}"))
+        .count()
+}
+
+/// Memory that it has resident, in bytes.
+#[track_caller]
+pub fn resident() -> u64 {
+    let path = format!("/proc/{}/status", pid());
+    let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+    text.lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))
+        .and_then(|rest| rest.trim().strip_suffix(" kB"))
+        .and_then(|kilobytes| kilobytes.parse::<u64>().ok())
+        .unwrap_or_else(|| panic!("no VmRSS in {text}"))
+        * 1024
+}
+
+/// What it says about itself in `systemctl status`.
+#[track_caller]
+pub fn status_text() -> String {
+    show(UNIT, "StatusText")
+}
