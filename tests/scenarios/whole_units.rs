@@ -38,10 +38,11 @@ fn a_unit_with_many_processes_dies_whole() {
     // Ten processes of 4 MiB: the kernel's own killer compares processes, and would take the one of 25 MiB.
     units.write(
         MANY,
-        // Otherwise systemd stops the unit as soon as one of its processes was a victim, and is quick enough to end some others itself.
+        // systemd leaves the others alone when one of the processes was a victim, and when the main one has ended. Otherwise it is
+        // quick enough to end some of them itself.
         &hog_service(
             SLICE,
-            &["OOMPolicy=continue"],
+            &["OOMPolicy=continue", "KillMode=process"],
             "fork=9 anon=4M notify=READY=1 pause",
         ),
     );
@@ -77,6 +78,9 @@ fn a_unit_with_many_processes_dies_whole() {
     wait_for_property(GROWING, "StatusText", "grown");
     wait_for_property(MANY, "ActiveState", "failed");
 
+    eventually("all ten processes are victims", || {
+        vmstat("oom_kill") - kills >= 10
+    });
     assert_eq!(vmstat("oom_kill") - kills, 10);
     assert_eq!(show_number(ONE, "MainPID"), survivor);
     assert_eq!(show(GROWING, "ActiveState"), "active");
