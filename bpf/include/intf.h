@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT OR Apache-2.0 */
 /*
  * What the BPF programs and user space tell each other: the events in the ring
- * buffer, the settings of an attachment, and a ranking run.
+ * buffer, the settings of a cgroup, and a ranking run.
  *
  * C includes this file, Rust gets its types from it at build time (build.rs),
  * so a layout is written down once. All members have their natural alignment
@@ -67,6 +67,8 @@ struct oomd_kill_event {
 	__u32 killed;	       /* calls of the kill kfunc that succeeded */
 	__u32 processes_total; /* that were to die, before the kill */
 	__u32 processes_len;   /* of them, described below */
+	__u32 preference;      /* enum oomd_preference, of the victim */
+	__u32 kill;	       /* enum oomd_kill, how it died */
 	struct oomd_process processes[OOMD_PROCESSES_MAX];
 };
 
@@ -82,14 +84,54 @@ enum oomd_kill {
 	OOMD_KILL_PROCESS = 1, /* the largest one */
 };
 
+/* Whether a leaf may be chosen, said by it or by a cgroup above it. */
+enum oomd_preference {
+	OOMD_PREFERENCE_NONE = 0,
+	OOMD_PREFERENCE_AVOID = 1, /* only if there is nobody else */
+	OOMD_PREFERENCE_OMIT = 2,  /* never */
+};
+
+/* Who decides when a cgroup is what ran out of memory. */
+enum oomd_policy_said {
+	OOMD_POLICY_PROGRAM = 0, /* the program attached to it or above it */
+	OOMD_POLICY_KERNEL = 1,	 /* the kernel's own killer */
+};
+
+/* Bits of oomd_settings.said. */
+enum oomd_said {
+	OOMD_SAID_KILL = 1,
+	OOMD_SAID_PREFERENCE = 2,
+	OOMD_SAID_POLICY = 4,
+	OOMD_SAID_COOLDOWN = 8,
+};
+
 /*
- * Settings of one attachment; key is its cgroup id, 0 for the system-wide one.
- * No entry means all zeroes.
+ * What is said about one cgroup; key is its cgroup id, 0 for the root cgroup,
+ * which is the whole system. A member counts if its bit is set in `said`. What
+ * is not said is inherited from above, or is the default.
  */
 struct oomd_settings {
-	__u32 kill; /* enum oomd_kill */
-	__u32 reserved;
+	__u32 said;	   /* enum oomd_said */
+	__u32 kill;	   /* enum oomd_kill */
+	__u32 preference;  /* enum oomd_preference */
+	__u32 policy;	   /* enum oomd_policy_said */
+	__u64 cooldown_ns; /* see cooldown.bpf.h */
 };
+
+/* Cgroups that something can be said about. */
+#define OOMD_SETTINGS_MAX 65536
+
+/*
+ * How long a domain's kills were held off, and for whom; key is the domain's
+ * cgroup id, 0 for the system.
+ */
+struct oomd_domain {
+	__u64 since_ns; /* CLOCK_MONOTONIC, when the hold-off began */
+	__u64 leaf;	/* cgroup id of the leaf that is waited for */
+};
+
+/* Domains remembered, the ones that ran out of memory last. */
+#define OOMD_DOMAINS_MAX 4096
 
 /* Why a leaf cannot be chosen. */
 enum oomd_excluded {
@@ -97,15 +139,18 @@ enum oomd_excluded {
 	OOMD_EXCLUDED_UNKILLABLE = 1, /* init, kernel thread, adj -1000 */
 	OOMD_EXCLUDED_NO_PROCESS = 2, /* nothing in it left to kill */
 	OOMD_EXCLUDED_SCORE_ZERO = 3, /* the policy sees nothing to gain */
+	OOMD_EXCLUDED_OMITTED = 4,    /* preference omit */
 };
 
 /* One leaf, as the ranking program saw it. */
 struct oomd_candidate {
 	__u64 cgroup_id;
 	__u64 score;
-	__u64 bytes;	 /* memory without page cache */
-	__u32 excluded;	 /* enum oomd_excluded */
-	__u32 processes; /* that could be killed */
+	__u64 bytes;	  /* memory without page cache */
+	__u32 excluded;	  /* enum oomd_excluded */
+	__u32 processes;  /* that could be killed */
+	__u32 preference; /* enum oomd_preference, its own or inherited */
+	__u32 reserved;
 };
 
 /* Leaves that one ranking run can report. */

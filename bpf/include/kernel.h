@@ -44,6 +44,7 @@ typedef __s64 s64;
 enum {
 	BPF_MAP_TYPE_HASH = 1,
 	BPF_MAP_TYPE_ARRAY = 2,
+	BPF_MAP_TYPE_LRU_HASH = 9,
 	BPF_MAP_TYPE_RINGBUF = 27,
 };
 
@@ -73,6 +74,7 @@ enum {
 
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_core_read.h>
+#include <bpf/bpf_endian.h>
 #include <bpf/bpf_tracing.h>
 
 #pragma clang attribute push(__attribute__((preserve_access_index)),           \
@@ -110,6 +112,7 @@ struct task_struct {
 	unsigned int flags;
 	int pid;
 	int tgid;
+	u64 start_time; /* of bpf_ktime_get_ns() */
 	char comm[16];
 	struct mm_struct *mm;
 	struct signal_struct *signal;
@@ -125,8 +128,40 @@ struct task_struct {
 /* include/linux/cgroup.h */
 #define CSS_TASK_ITER_PROCS (1U << 0)
 
+struct rb_node {
+	struct rb_node *rb_right;
+	struct rb_node *rb_left;
+};
+
+struct rb_root {
+	struct rb_node *rb_node;
+};
+
+/* Extended attributes: a tree ordered by name, descending (fs/xattr.c). */
+struct simple_xattrs {
+	struct rb_root rb_root;
+};
+
+struct simple_xattr {
+	struct rb_node rb_node;
+	char *name;
+	size_t size;
+	char value[];
+};
+
+typedef struct {
+	unsigned int val;
+} kuid_t;
+
+struct kernfs_iattrs {
+	kuid_t ia_uid;
+	struct simple_xattrs xattrs;
+};
+
 struct kernfs_node {
 	u64 id;
+	/* NULL until something about the node is changed. */
+	struct kernfs_iattrs *iattr;
 };
 
 struct cgroup;

@@ -30,20 +30,11 @@
 #include "intf.h"
 #include "events.bpf.h"
 #include "leaf.bpf.h"
+#include "settings.bpf.h"
+#include "preference.bpf.h"
+#include "cooldown.bpf.h"
 
 typedef u64 (*oomd_score_fn)(const struct oomd_leaf *leaf);
-
-/*
- * Filled by user space before it attaches. Not preallocated: most policies
- * have few attachments, and nothing is inserted while memory is short.
- */
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, 65536);
-	__type(key, u64);
-	__type(value, struct oomd_settings);
-} oomd_settings SEC(".maps");
 
 /* Written by the ranking program, one run at a time. */
 struct {
@@ -64,15 +55,18 @@ struct oomd_choice {
 	u64 bytes;
 	u64 exiting; /* a leaf with a victim that has not gone yet */
 	u32 candidates;
+	u32 preference; /* of the victim */
 };
 
 /*
  * The verdict on one leaf, the same for a kill and for a ranking. `pos` is
  * protected by RCU only; what is acquired here is put here, so that no
- * reference lives across a step of the walk.
+ * reference lives across a step of the walk. `domain` is the address of the
+ * domain's cgroup.
  */
 static __always_inline bool oomd_judge(struct cgroup_subsys_state *pos,
-				       oomd_score_fn score, bool in_handler,
+				       u64 domain, oomd_score_fn score,
+				       bool in_handler,
 				       struct oomd_candidate *candidate,
 				       struct oomd_tally *tally)
 {
@@ -89,10 +83,15 @@ static __always_inline bool oomd_judge(struct cgroup_subsys_state *pos,
 	bpf_put_mem_cgroup(leaf.memcg);
 
 	candidate->processes = tally->killable;
+	candidate->preference =
+		oomd_preference((u64)BPF_CORE_READ(pos, cgroup), domain);
+	candidate->reserved = 0;
 	if (tally->unkillable)
 		candidate->excluded = OOMD_EXCLUDED_UNKILLABLE;
 	else if (!tally->killable)
 		candidate->excluded = OOMD_EXCLUDED_NO_PROCESS;
+	else if (candidate->preference == OOMD_PREFERENCE_OMIT)
+		candidate->excluded = OOMD_EXCLUDED_OMITTED;
 	else if (!candidate->score)
 		candidate->excluded = OOMD_EXCLUDED_SCORE_ZERO;
 	else
@@ -100,10 +99,24 @@ static __always_inline bool oomd_judge(struct cgroup_subsys_state *pos,
 	return true;
 }
 
+/*
+ * Whether a candidate goes before the one chosen so far: whoever need not be
+ * avoided does, then the score counts. Candidate's order in candidate.rs is the
+ * same.
+ */
+static __always_inline bool oomd_better(const struct oomd_candidate *candidate,
+					const struct oomd_choice *choice)
+{
+	if (candidate->preference != choice->preference)
+		return candidate->preference < choice->preference;
+	return candidate->score > choice->score;
+}
+
 static __always_inline void oomd_choose(struct mem_cgroup *domain,
 					oomd_score_fn score,
 					struct oomd_choice *choice)
 {
+	u64 domain_cgroup = (u64)BPF_CORE_READ(domain, css.cgroup);
 	struct cgroup_subsys_state *pos;
 	u64 last_parent = oomd_zero;
 
@@ -112,6 +125,8 @@ static __always_inline void oomd_choose(struct mem_cgroup *domain,
 	choice->bytes = oomd_zero;
 	choice->exiting = oomd_zero;
 	choice->candidates = oomd_zero;
+	/* Nobody yet: anybody with a score is better, avoided or not. */
+	choice->preference = OOMD_PREFERENCE_AVOID + oomd_zero;
 	bpf_rcu_read_lock();
 	bpf_for_each(css, pos, &domain->css, BPF_CGROUP_ITER_DESCENDANTS_POST) {
 		struct oomd_candidate candidate;
@@ -119,17 +134,19 @@ static __always_inline void oomd_choose(struct mem_cgroup *domain,
 
 		if (!oomd_next_is_leaf(&last_parent, pos))
 			continue;
-		if (!oomd_judge(pos, score, true, &candidate, &tally))
+		if (!oomd_judge(pos, domain_cgroup, score, true, &candidate,
+				&tally))
 			continue;
 		if (tally.victims)
 			choice->exiting = candidate.cgroup_id;
 		if (candidate.excluded != OOMD_EXCLUDED_NOT)
 			continue;
 		choice->candidates++;
-		if (candidate.score > choice->score) {
+		if (oomd_better(&candidate, choice)) {
 			choice->victim = candidate.cgroup_id;
 			choice->score = candidate.score;
 			choice->bytes = candidate.bytes;
+			choice->preference = candidate.preference;
 		}
 	}
 	bpf_rcu_read_unlock();
@@ -167,28 +184,29 @@ static __always_inline bool oomd_kill_task(struct oom_control *oc,
 }
 
 /*
- * Wait for a victim instead of killing a second time: killing it again marks
- * progress and costs nobody's life. The kernel refuses that for a victim that
- * has nothing left to give, and then a new one is looked for.
+ * Kill a victim that is exiting once more: that marks progress and costs
+ * nobody's life. Returns when it was started; 0 if the kernel refuses, which it
+ * does for a victim that has nothing left to give.
  */
-static __always_inline bool
-oomd_hold_off(struct oom_control *oc, struct mem_cgroup *domain, u64 exiting)
+static __always_inline u64 oomd_kill_again(struct oom_control *oc,
+					   struct mem_cgroup *domain,
+					   u64 exiting)
 {
 	struct task_struct *task;
 	struct mem_cgroup *memcg;
-	bool held = false;
+	u64 start = 0;
 
 	memcg = oomd_find(domain, exiting);
 	if (!memcg)
-		return false;
+		return 0;
 	bpf_for_each(css_task, task, &memcg->css, CSS_TASK_ITER_PROCS) {
 		if (bpf_task_is_oom_victim(task) && oomd_kill_task(oc, task)) {
-			held = true;
+			start = task->start_time;
 			break;
 		}
 	}
 	bpf_put_mem_cgroup(memcg);
-	return held;
+	return start;
 }
 
 /* The process with the most resident memory, 0 if there is none. */
@@ -269,22 +287,14 @@ static __always_inline u32 oomd_kill(struct oom_control *oc,
 	return killed;
 }
 
-static __always_inline u32 oomd_kill_mode(u64 attachment)
-{
-	struct oomd_settings *settings;
-
-	settings = bpf_map_lookup_elem(&oomd_settings, &attachment);
-	return settings ? settings->kill : OOMD_KILL_CGROUP;
-}
-
 static __always_inline u32 oomd_act(struct oom_control *oc,
-				    struct mem_cgroup *victim, u64 attachment,
+				    struct mem_cgroup *victim, u32 kill,
 				    struct oomd_kill_event *event)
 {
 	u32 killed;
 	int only = 0;
 
-	if (oomd_kill_mode(attachment) == OOMD_KILL_PROCESS) {
+	if (kill == OOMD_KILL_PROCESS) {
 		only = oomd_largest(victim);
 		if (!only)
 			return 0;
@@ -312,7 +322,10 @@ static __always_inline int oomd_handle(struct bpf_oom_ctx *octx,
 	struct oomd_kill_event *event;
 	struct mem_cgroup *domain, *victim;
 	struct oomd_choice choice;
+	u64 domain_cgroup, domain_key;
+	u64 exiting = 0;
 	u32 killed = 0;
+	u32 kill;
 
 	if (memcg)
 		domain = bpf_get_mem_cgroup(&memcg->css);
@@ -321,36 +334,52 @@ static __always_inline int oomd_handle(struct bpf_oom_ctx *octx,
 	if (!domain)
 		return 0;
 
+	domain_cgroup = (u64)BPF_CORE_READ(domain, css.cgroup);
+	domain_key = oomd_key(domain_cgroup);
+	if (oomd_left_to_kernel(domain_cgroup, attachment))
+		goto out;
+
 	bpf_mem_cgroup_flush_stats(domain);
 	oomd_choose(domain, score, &choice);
 
-	if (choice.exiting && oomd_hold_off(oc, domain, choice.exiting)) {
-		bpf_put_mem_cgroup(domain);
-		return 1;
-	}
+	/* Wait for a victim instead of killing a second time. */
+	if (choice.exiting)
+		exiting = oomd_kill_again(oc, domain, choice.exiting);
+	if (exiting &&
+	    oomd_cooldown_lasts(domain_key, oomd_cooldown(domain_cgroup),
+				choice.exiting, exiting))
+		goto out;
 
-	/* No candidate: the kernel's killer decides. */
+	/*
+	 * No candidate: the kernel's killer decides, unless there is a victim
+	 * that can still be waited for.
+	 */
 	if (!choice.victim)
 		goto out;
 	victim = oomd_find(domain, choice.victim);
 	if (!victim)
 		goto out;
+	kill = oomd_kill_said((u64)BPF_CORE_READ(victim, css.cgroup));
 
 	event = oomd_event_begin(struct oomd_kill_event);
 	if (event) {
 		oomd_event_header(&event->header, OOMD_EVENT_KILL, policy);
-		event->domain = memcg ? oomd_css_id(&memcg->css) : 0;
+		event->domain = domain_key;
 		event->attachment = attachment;
 		event->victim = choice.victim;
 		event->usage_before = bpf_mem_cgroup_usage(domain);
 		event->victim_score = choice.score;
 		event->victim_bytes = choice.bytes;
 		event->candidates = choice.candidates;
+		event->preference = choice.preference;
+		event->kill = kill;
 		event->processes_total = 0;
 		event->processes_len = 0;
 	}
-	killed = oomd_act(oc, victim, attachment, event);
+	killed = oomd_act(oc, victim, kill, event);
 	bpf_put_mem_cgroup(victim);
+	if (killed)
+		oomd_cooldown_begin(domain_key, choice.victim);
 	if (event) {
 		event->killed = killed;
 		event->handler_ns = bpf_ktime_get_ns() - began;
@@ -361,7 +390,7 @@ static __always_inline int oomd_handle(struct bpf_oom_ctx *octx,
 	}
 out:
 	bpf_put_mem_cgroup(domain);
-	return killed > 0;
+	return killed > 0 || exiting > 0;
 }
 
 static __always_inline void oomd_forget(u64 cgroup_id, const char *policy)
@@ -401,12 +430,14 @@ static __always_inline int oomd_rank(struct oomd_ranking *ranking,
 {
 	struct cgroup_subsys_state *pos;
 	struct mem_cgroup *domain;
+	u64 domain_cgroup;
 	u64 last_parent = oomd_zero;
 	u64 leaves = oomd_zero;
 
 	domain = oomd_ranking_domain(ranking->domain);
 	if (!domain)
 		return -ENOENT;
+	domain_cgroup = (u64)BPF_CORE_READ(domain, css.cgroup);
 	bpf_mem_cgroup_flush_stats(domain);
 	bpf_rcu_read_lock();
 	bpf_for_each(css, pos, &domain->css, BPF_CGROUP_ITER_DESCENDANTS_POST) {
@@ -417,7 +448,8 @@ static __always_inline int oomd_rank(struct oomd_ranking *ranking,
 
 		if (!oomd_next_is_leaf(&last_parent, pos))
 			continue;
-		if (!oomd_judge(pos, score, false, &candidate, &tally))
+		if (!oomd_judge(pos, domain_cgroup, score, false, &candidate,
+				&tally))
 			continue;
 		slot = bpf_map_lookup_elem(&oomd_candidates, &index);
 		if (slot)

@@ -5,15 +5,16 @@
 use std::cmp::Reverse;
 
 use crate::interface::{
-    OOMD_EXCLUDED_NO_PROCESS, OOMD_EXCLUDED_NOT, OOMD_EXCLUDED_SCORE_ZERO,
+    OOMD_EXCLUDED_NO_PROCESS, OOMD_EXCLUDED_NOT, OOMD_EXCLUDED_OMITTED, OOMD_EXCLUDED_SCORE_ZERO,
     OOMD_EXCLUDED_UNKILLABLE, oomd_candidate,
 };
+use crate::settings::Preference;
 
 /// The leaves of a domain, as a policy's ranking program saw them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ranking {
-    /// Best first: the first one that is not excluded is who would die. The
-    /// excluded ones come last.
+    /// Best first: the first one that is not excluded is who would die. Those
+    /// to be avoided come after all others, the excluded ones last.
     pub candidates: Vec<Candidate>,
     /// Leaves that did not fit in the program's result. If there are any, the
     /// order is that of the leaves reported, and says nothing of the others.
@@ -31,6 +32,8 @@ pub struct Candidate {
     pub bytes: u64,
     /// Processes in it that could be killed.
     pub processes: u32,
+    /// Its preference in this domain, its own or inherited.
+    pub preference: Preference,
     /// Why it cannot be chosen, if so.
     pub excluded: Option<Excluded>,
 }
@@ -45,6 +48,8 @@ pub enum Excluded {
     NoProcess,
     /// The policy sees nothing to gain.
     ScoreZero,
+    /// Its preference is [`Preference::Omit`].
+    Omitted,
     /// A reason that this version does not know.
     Other(u32),
 }
@@ -56,8 +61,15 @@ impl Ranking {
         let mut candidates: Vec<Candidate> = entries.into_iter().map(Candidate::from).collect();
         // Stable: of equal scores the one visited first is chosen, as in the
         // handler.
-        candidates
-            .sort_by_key(|candidate| (candidate.excluded.is_some(), Reverse(candidate.score)));
+        candidates.sort_by_key(|candidate| {
+            // Among those that cannot die there is nobody to avoid.
+            let avoided = candidate.excluded.is_none() && candidate.preference > Preference::None;
+            (
+                candidate.excluded.is_some(),
+                avoided,
+                Reverse(candidate.score),
+            )
+        });
         let reported = candidates.len() as u64;
         Self {
             candidates,
@@ -81,11 +93,14 @@ impl From<oomd_candidate> for Candidate {
             score: entry.score,
             bytes: entry.bytes,
             processes: entry.processes,
+            // The programs know no others; one that cannot be is none.
+            preference: Preference::decode(entry.preference).unwrap_or(Preference::None),
             excluded: match entry.excluded {
                 OOMD_EXCLUDED_NOT => None,
                 OOMD_EXCLUDED_UNKILLABLE => Some(Excluded::Unkillable),
                 OOMD_EXCLUDED_NO_PROCESS => Some(Excluded::NoProcess),
                 OOMD_EXCLUDED_SCORE_ZERO => Some(Excluded::ScoreZero),
+                OOMD_EXCLUDED_OMITTED => Some(Excluded::Omitted),
                 other => Some(Excluded::Other(other)),
             },
         }
@@ -95,6 +110,7 @@ impl From<oomd_candidate> for Candidate {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::interface::{OOMD_PREFERENCE_AVOID, OOMD_PREFERENCE_NONE, OOMD_PREFERENCE_OMIT};
 
     fn entry(cgroup_id: u64, score: u64, excluded: u32) -> oomd_candidate {
         oomd_candidate {
@@ -103,6 +119,15 @@ mod tests {
             bytes: score,
             excluded,
             processes: 1,
+            preference: OOMD_PREFERENCE_NONE,
+            reserved: 0,
+        }
+    }
+
+    fn avoided(cgroup_id: u64, score: u64) -> oomd_candidate {
+        oomd_candidate {
+            preference: OOMD_PREFERENCE_AVOID,
+            ..entry(cgroup_id, score, OOMD_EXCLUDED_NOT)
         }
     }
 
@@ -137,6 +162,32 @@ mod tests {
         );
         assert_eq!(order(&ranking), [2, 3, 1]);
         assert_eq!(ranking.candidates[1].excluded, Some(Excluded::NoProcess));
+    }
+
+    #[test]
+    fn avoided_leaves_come_after_all_others_and_before_the_excluded() {
+        let ranking = Ranking::new(
+            [
+                avoided(1, 80),
+                entry(2, 100, OOMD_EXCLUDED_UNKILLABLE),
+                entry(3, 10, OOMD_EXCLUDED_NOT),
+                avoided(4, 90),
+                oomd_candidate {
+                    preference: OOMD_PREFERENCE_OMIT,
+                    ..entry(5, 200, OOMD_EXCLUDED_OMITTED)
+                },
+            ],
+            5,
+        );
+        assert_eq!(order(&ranking), [3, 4, 1, 5, 2]);
+        assert_eq!(ranking.candidates[1].preference, Preference::Avoid);
+        assert_eq!(ranking.candidates[3].excluded, Some(Excluded::Omitted));
+    }
+
+    #[test]
+    fn an_avoided_leaf_dies_when_nobody_else_can() {
+        let ranking = Ranking::new([entry(1, 0, OOMD_EXCLUDED_SCORE_ZERO), avoided(2, 9)], 2);
+        assert_eq!(ranking.victim().map(|c| c.cgroup_id), Some(2));
     }
 
     #[test]

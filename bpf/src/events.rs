@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The ring buffer through which all policy programs report.
 
-use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::fd::BorrowedFd;
 use std::sync::mpsc::{self, Receiver};
 
-use libbpf_rs::{MapCore as _, MapFlags, MapHandle, MapType, OpenObject, RingBuffer};
+use libbpf_rs::{MapCore as _, MapFlags, MapHandle, MapType, RingBuffer};
 
+use crate::map;
 use crate::record::{DecodeError, Event, decode};
-use crate::struct_ops::LoadError;
 
 /// Names of the two maps in `include/events.bpf.h`.
 const RING: &str = "oomd_events";
@@ -35,14 +35,14 @@ pub enum EventsError {
 }
 
 impl EventsError {
-    fn libbpf(what: &'static str) -> impl FnOnce(libbpf_rs::Error) -> Self {
+    pub(crate) fn libbpf(what: &'static str) -> impl FnOnce(libbpf_rs::Error) -> Self {
         move |source| Self::Libbpf { what, source }
     }
 }
 
 /// The shared ring buffer, and the count of events that found it full.
 #[derive(Debug)]
-pub struct Events {
+pub(crate) struct Events {
     reader: RingBuffer<'static>,
     decoded: Receiver<Result<Event, DecodeError>>,
     ring: MapHandle,
@@ -51,13 +51,18 @@ pub struct Events {
 
 impl Events {
     /// Make the two maps.
-    ///
-    /// # Errors
-    ///
-    /// Without the privilege to use BPF, or without memory.
-    pub fn new() -> Result<Self, EventsError> {
-        let ring = create(MapType::RingBuf, RING, 0, 0, RING_BYTES)?;
-        let lost = create(MapType::Array, LOST, size_of::<u32>(), size_of::<u64>(), 1)?;
+    pub(crate) fn new() -> Result<Self, EventsError> {
+        let ring = map::create(MapType::RingBuf, RING, 0, 0, RING_BYTES, 0)
+            .map_err(EventsError::libbpf("creating the ring buffer"))?;
+        let lost = map::create(
+            MapType::Array,
+            LOST,
+            size_of::<u32>(),
+            size_of::<u64>(),
+            1,
+            0,
+        )
+        .map_err(EventsError::libbpf("creating the count of lost events"))?;
         let page_size = page_size();
         let (sender, decoded) = mpsc::channel();
         let mut builder = libbpf_rs::RingBufferBuilder::new();
@@ -79,21 +84,13 @@ impl Events {
         })
     }
 
-    /// Readable when there are events.
-    #[must_use]
-    pub fn epoll_fd(&self) -> BorrowedFd<'_> {
+    pub(crate) fn epoll_fd(&self) -> BorrowedFd<'_> {
         // SAFETY: the descriptor belongs to `reader`, which `self` keeps open
         // for as long as it is borrowed.
         unsafe { BorrowedFd::borrow_raw(self.reader.epoll_fd()) }
     }
 
-    /// Pass every event that is there, oldest first, to `f`. Does not wait.
-    ///
-    /// # Errors
-    ///
-    /// An event that cannot be read does not hold up the ones behind it: `f`
-    /// gets those, and the first such error is returned.
-    pub fn drain(&mut self, mut f: impl FnMut(Event)) -> Result<(), EventsError> {
+    pub(crate) fn drain(&mut self, mut f: impl FnMut(Event)) -> Result<(), EventsError> {
         let consumed = self
             .reader
             .consume()
@@ -109,12 +106,7 @@ impl Events {
         malformed.map_or(Ok(()), |error| Err(error.into()))
     }
 
-    /// Events lost because the buffer was full, since it was made.
-    ///
-    /// # Errors
-    ///
-    /// If the kernel refuses the map lookup.
-    pub fn lost(&self) -> Result<u64, EventsError> {
+    pub(crate) fn lost(&self) -> Result<u64, EventsError> {
         let value = self
             .lost
             .lookup(&0_u32.to_ne_bytes(), MapFlags::ANY)
@@ -127,34 +119,14 @@ impl Events {
             .map_or(0, |bytes| u64::from_ne_bytes(*bytes)))
     }
 
-    /// Let an object that is not loaded yet use these maps for its own.
-    pub(crate) fn share_with(&self, open: &mut OpenObject) -> Result<(), LoadError> {
-        for mut map in open.maps_mut() {
-            let shared = match map.name().to_str() {
-                Some(RING) => &self.ring,
-                Some(LOST) => &self.lost,
-                _ => continue,
-            };
-            map.reuse_fd(shared.as_fd())
-                .map_err(LoadError::libbpf("sharing the event maps"))?;
+    /// The map that an object's map of this name is to be.
+    pub(crate) fn map(&self, name: &str) -> Option<&MapHandle> {
+        match name {
+            RING => Some(&self.ring),
+            LOST => Some(&self.lost),
+            _ => None,
         }
-        Ok(())
     }
-}
-
-fn create(
-    ty: MapType,
-    name: &'static str,
-    key: usize,
-    value: usize,
-    entries: u32,
-) -> Result<MapHandle, EventsError> {
-    let options = libbpf_sys::bpf_map_create_opts {
-        sz: size_of::<libbpf_sys::bpf_map_create_opts>() as libbpf_sys::size_t,
-        ..Default::default()
-    };
-    MapHandle::create(ty, Some(name), key as u32, value as u32, entries, &options)
-        .map_err(EventsError::libbpf("creating an event map"))
 }
 
 fn page_size() -> u64 {

@@ -4,10 +4,11 @@
 //!
 //! | module | subject | touches the kernel |
 //! |---|---|---|
-//! | [`policy`] | policy programs: load, settings, ranking | yes |
-//! | [`events`] | the ring buffer that all policies share | yes |
+//! | [`policy`] | policy programs: load, ranking | yes |
+//! | [`shared`] | the maps that all policies share | yes |
+//! | [`events`] | of these, the ring buffer | yes |
 //! | [`record`] | what an event says | no |
-//! | [`settings`] | what an attachment is told | no |
+//! | [`settings`] | what is said about a cgroup | no |
 //! | [`candidate`] | what a ranking says | no |
 //!
 //! Attaching is the engine's business; this crate hands out the map to attach.
@@ -16,14 +17,18 @@ pub mod candidate;
 pub mod events;
 mod interface;
 mod libbpf_log;
+mod map;
 pub mod policy;
 pub mod record;
 pub mod settings;
+pub mod shared;
 mod struct_ops;
 
 pub use candidate::{Candidate, Excluded, Ranking};
-pub use events::{Events, EventsError};
-pub use policy::{MapError, PolicyProgram, policy_names};
+pub use events::EventsError;
+pub use map::MapError;
+pub use policy::{PolicyProgram, policy_names};
 pub use record::{DecodeError, Event, KillRecord, KilledProcess};
-pub use settings::{AttachmentSettings, Kill};
+pub use settings::{CgroupSettings, Kill, PolicyMark, Preference};
+pub use shared::SharedMaps;
 pub use struct_ops::LoadError;

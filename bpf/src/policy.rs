@@ -6,21 +6,17 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::{Mutex, PoisonError};
 
 use libbpf_rs::{
-    ErrorKind, Map, MapCore as _, MapFlags, MapHandle, Object, ObjectBuilder, OpenObject,
-    ProgramInput,
+    Map, MapCore as _, MapFlags, MapHandle, Object, ObjectBuilder, OpenObject, ProgramInput,
 };
 
 use crate::candidate::Ranking;
-use crate::events::Events;
-use crate::interface::{
-    OOMD_CANDIDATES_MAX, bytes_of, bytes_of_mut, oomd_candidate, oomd_ranking, read,
-};
+use crate::interface::{OOMD_CANDIDATES_MAX, bytes_of_mut, oomd_candidate, oomd_ranking, read};
 use crate::libbpf_log::Capture;
-use crate::settings::AttachmentSettings;
+use crate::map::MapError;
+use crate::shared::SharedMaps;
 use crate::struct_ops::{self, Definition, LoadError};
 
 /// Names in `include/policy.bpf.h`.
-const SETTINGS: &str = "oomd_settings";
 const CANDIDATES: &str = "oomd_candidates";
 const RANK: &str = "rank";
 
@@ -42,32 +38,6 @@ pub fn policy_names() -> &'static [&'static str] {
     NAMES
 }
 
-/// A map of a loaded program could not be used.
-#[derive(Debug, thiserror::Error)]
-pub enum MapError {
-    /// A system call or libbpf failed.
-    #[error("{what}")]
-    Libbpf {
-        /// What was being done.
-        what: &'static str,
-        /// Why it failed.
-        #[source]
-        source: libbpf_rs::Error,
-    },
-    /// The domain of a ranking is not there, or has no memory controller.
-    #[error("there is no memory cgroup with id {0}")]
-    NoSuchDomain(u64),
-    /// The ranking program's result cannot be.
-    #[error("the ranking program returned {0}")]
-    Ranking(i32),
-}
-
-impl MapError {
-    fn libbpf(what: &'static str) -> impl FnOnce(libbpf_rs::Error) -> Self {
-        move |source| Self::Libbpf { what, source }
-    }
-}
-
 /// A policy program, loaded, verified and registered, attached to nothing.
 ///
 /// Its struct_ops map can be attached to any number of cgroups and to the
@@ -77,34 +47,32 @@ pub struct PolicyProgram {
     /// Keeps the ranking program.
     object: Object,
     struct_ops: MapHandle,
-    settings: MapHandle,
     candidates: MapHandle,
     /// There is one result map, for one run at a time.
     ranking: Mutex<()>,
 }
 
 impl PolicyProgram {
-    /// Load the program of policy `name`, reporting to `events`.
+    /// Load the program of policy `name`, using the maps in `shared`.
     ///
     /// # Errors
     ///
     /// If there is no such policy, or if the kernel does not take the program:
     /// because it lacks the interface, or because its verifier refuses. The
     /// error then carries the end of the verifier's log.
-    pub fn load(name: &str, events: &Events) -> Result<Self, LoadError> {
+    pub fn load(name: &str, shared: &SharedMaps) -> Result<Self, LoadError> {
         let embedded = POLICIES
             .iter()
             .find(|embedded| embedded.name == name)
             .ok_or_else(|| LoadError::UnknownPolicy(name.to_owned()))?;
         let said = Capture::start();
         let mut open = embedded.open(&said)?;
-        events.share_with(&mut open)?;
+        shared.share_with(&mut open)?;
         let definition = Definition::of(&open)?;
         let object = struct_ops::load(name, open, &said)?;
         Ok(Self {
             name: embedded.name,
             struct_ops: definition.register(&object)?,
-            settings: struct_ops::handle(&map(&object, SETTINGS)?)?,
             candidates: struct_ops::handle(&map(&object, CANDIDATES)?)?,
             object,
             ranking: Mutex::new(()),
@@ -121,40 +89,6 @@ impl PolicyProgram {
     #[must_use]
     pub fn struct_ops_map(&self) -> BorrowedFd<'_> {
         self.struct_ops.as_fd()
-    }
-
-    /// Tell the program the settings of its attachment on a cgroup, 0 for the
-    /// system-wide one. To be done before attaching: a handler that finds
-    /// nothing acts by the default ones.
-    ///
-    /// # Errors
-    ///
-    /// If the kernel refuses the entry.
-    pub fn set_attachment(
-        &self,
-        cgroup_id: u64,
-        settings: AttachmentSettings,
-    ) -> Result<(), MapError> {
-        self.settings
-            .update(
-                &cgroup_id.to_ne_bytes(),
-                bytes_of(&settings.encode()),
-                MapFlags::ANY,
-            )
-            .map_err(MapError::libbpf("writing an attachment's settings"))
-    }
-
-    /// Forget the settings of an attachment. That there are none is fine: the
-    /// program removes those of a cgroup that goes away.
-    ///
-    /// # Errors
-    ///
-    /// If the kernel refuses the removal.
-    pub fn remove_attachment(&self, cgroup_id: u64) -> Result<(), MapError> {
-        match self.settings.delete(&cgroup_id.to_ne_bytes()) {
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-            result => result.map_err(MapError::libbpf("removing an attachment's settings")),
-        }
     }
 
     /// Run the policy's ranking on a domain, by cgroup id, 0 for the system.

@@ -7,6 +7,7 @@ use crate::interface::{
     OOMD_EVENT_CGROUP_OFFLINE, OOMD_EVENT_KILL, OOMD_PROCESSES_MAX, oomd_event_header,
     oomd_kill_event, oomd_offline_event, oomd_process, read,
 };
+use crate::settings::{Kill, Preference};
 
 /// Something a policy program reported.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +47,10 @@ pub struct KillRecord {
     pub victim_score: u64,
     /// Memory use of the victim without page cache, in bytes.
     pub victim_bytes: u64,
+    /// The victim's preference in this domain.
+    pub preference: Preference,
+    /// How the victim died.
+    pub kill: Kill,
     /// Leaves that could have been chosen, the victim included.
     pub candidates: u32,
     /// Microseconds spent in the handler, the kills included.
@@ -166,6 +171,14 @@ fn kill(event: &oomd_kill_event, page_size: u64) -> Result<KillRecord, DecodeErr
         usage_before: event.usage_before,
         victim_score: event.victim_score,
         victim_bytes: event.victim_bytes,
+        preference: Preference::decode(event.preference).ok_or(DecodeError::Member {
+            member: "preference",
+            found: event.preference,
+        })?,
+        kill: Kill::decode(event.kill).ok_or(DecodeError::Member {
+            member: "kill",
+            found: event.kill,
+        })?,
         candidates: event.candidates,
         handler_us: event.handler_ns / 1000,
         killed: event.killed,
@@ -261,6 +274,8 @@ mod tests {
             killed: 2,
             processes_total: 2,
             processes_len: 2,
+            preference: 1,
+            kill: 1,
             processes,
         }
     }
@@ -279,6 +294,8 @@ mod tests {
                 usage_before: 80 << 20,
                 victim_score: 99,
                 victim_bytes: 30 << 20,
+                preference: Preference::Avoid,
+                kill: Kill::Process,
                 candidates: 3,
                 handler_us: 1234,
                 killed: 2,
@@ -391,6 +408,28 @@ mod tests {
                 })
             );
         }
+    }
+
+    #[test]
+    fn a_preference_or_a_kill_that_cannot_be_is_an_error() {
+        let mut event = kill_event();
+        event.preference = 3;
+        assert_eq!(
+            decode(bytes_of(&event), PAGE),
+            Err(DecodeError::Member {
+                member: "preference",
+                found: 3,
+            })
+        );
+        let mut event = kill_event();
+        event.kill = 2;
+        assert_eq!(
+            decode(bytes_of(&event), PAGE),
+            Err(DecodeError::Member {
+                member: "kill",
+                found: 2,
+            })
+        );
     }
 
     #[test]

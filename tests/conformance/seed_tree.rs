@@ -4,7 +4,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 
 use bpf_oomd::engine::kernel::struct_ops_link;
-use bpf_oomd_bpf::{Events, PolicyProgram};
+use bpf_oomd_bpf::{PolicyProgram, SharedMaps};
 use bpf_oomd_tests::cgroup::{Cgroup, MIB};
 use bpf_oomd_tests::hog::Hog;
 use bpf_oomd_tests::kmsg::Kmsg;
@@ -69,8 +69,8 @@ impl SeedTree {
 #[test]
 fn a_hundred_times_the_largest_leaf_dies_and_only_that() {
     let _machine = TestMachine::enter();
-    let events = Events::new().expect("ring buffer");
-    let policy = PolicyProgram::load("biggest-leaf", &events).expect("load the policy");
+    let shared = SharedMaps::new().expect("maps");
+    let policy = PolicyProgram::load("biggest-leaf", &shared).expect("load the policy");
     for _ in 0..TREES {
         let mut tree = SeedTree::new(&policy, OOMS_PER_TREE);
         for number in 1..=OOMS_PER_TREE {
@@ -82,8 +82,8 @@ fn a_hundred_times_the_largest_leaf_dies_and_only_that() {
 #[test]
 fn the_report_names_the_policy() {
     let _machine = TestMachine::enter();
-    let events = Events::new().expect("ring buffer");
-    let policy = PolicyProgram::load("biggest-leaf", &events).expect("load the policy");
+    let shared = SharedMaps::new().expect("maps");
+    let policy = PolicyProgram::load("biggest-leaf", &shared).expect("load the policy");
     let log = Kmsg::before_a_report();
     SeedTree::new(&policy, 1).run_out(1);
     assert_eq!(log.wait_for_report()[1], "oom_policy=biggest-leaf");

@@ -7,7 +7,7 @@
 use super::{AttachError, Engine, Event, EventsError, Kill, KilledProcess};
 use crate::fault::causes;
 use crate::policy::{CgroupId, Policy};
-use bpf_oomd_bpf::{AttachmentSettings, Events, EventsError as RingError, PolicyProgram};
+use bpf_oomd_bpf::{EventsError as RingError, PolicyProgram, SharedMaps};
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -73,23 +73,18 @@ pub fn struct_ops_link(map: BorrowedFd<'_>, cgroup: Option<BorrowedFd<'_>>) -> i
 
 /// The engine.
 pub struct KernelEngine {
-    events: Events,
+    shared: SharedMaps,
     /// Loaded when first used, and kept: a policy that was wanted once is wanted again.
     programs: HashMap<String, PolicyProgram>,
-    attachments: HashMap<CgroupId, Attachment>,
-}
-
-struct Attachment {
-    program: String,
-    /// Closing it detaches.
-    _link: OwnedFd,
+    /// Links; closing one detaches.
+    attachments: HashMap<CgroupId, OwnedFd>,
 }
 
 impl KernelEngine {
     /// An engine with nothing attached.
     pub fn new() -> Result<Self, RingError> {
         Ok(KernelEngine {
-            events: Events::new()?,
+            shared: SharedMaps::new()?,
             programs: HashMap::new(),
             attachments: HashMap::new(),
         })
@@ -98,7 +93,7 @@ impl KernelEngine {
     fn program(&mut self, name: &str) -> Result<&PolicyProgram, AttachError> {
         if !self.programs.contains_key(name) {
             let program =
-                PolicyProgram::load(name, &self.events).map_err(|error| AttachError::Load {
+                PolicyProgram::load(name, &self.shared).map_err(|error| AttachError::Load {
                     name: name.to_owned(),
                     reason: causes(&error),
                 })?;
@@ -127,64 +122,37 @@ impl Engine for KernelEngine {
             ));
         };
         let program = self.program(name)?;
-        // Settings come first: the handler may run as soon as the link exists.
-        program
-            .set_attachment(id.0, AttachmentSettings::default())
-            .map_err(|error| AttachError::Io {
-                what: "settings of the attachment",
-                source: io::Error::other(causes(&error)),
-            })?;
-        let link = match struct_ops_link(program.struct_ops_map(), cgroup) {
-            Ok(link) => link,
-            Err(error) => {
-                // Nothing is attached, so that this cannot take anyone's settings away; and if it fails, the entry is one that
-                // the next attachment overwrites.
-                let _ = program.remove_attachment(id.0);
-                return Err(match error.raw_os_error() {
+        let link =
+            struct_ops_link(program.struct_ops_map(), cgroup).map_err(|error| {
+                match error.raw_os_error() {
                     Some(libc::ENODEV) => AttachError::NoMemoryController,
                     Some(libc::EBUSY) => AttachError::Busy,
                     _ => AttachError::Io {
                         what: "attaching",
                         source: error,
                     },
-                });
-            }
-        };
-        self.attachments.insert(
-            id,
-            Attachment {
-                program: name.to_string(),
-                _link: link,
-            },
-        );
+                }
+            })?;
+        self.attachments.insert(id, link);
         Ok(())
     }
 
     fn detach(&mut self, id: CgroupId) {
-        let Some(attachment) = self.attachments.remove(&id) else {
-            return;
-        };
-        let program = attachment.program.clone();
-        // The link goes first, so that no handler runs without its settings.
-        drop(attachment);
-        if let Some(program) = self.programs.get(&program) {
-            // A cgroup that is gone took its settings along.
-            let _ = program.remove_attachment(id.0);
-        }
+        self.attachments.remove(&id);
     }
 
     fn events_fd(&self) -> BorrowedFd<'_> {
-        self.events.epoll_fd()
+        self.shared.epoll_fd()
     }
 
     fn events(&mut self, into: &mut Vec<Event>) -> Result<(), EventsError> {
-        self.events
+        self.shared
             .drain(|event| into.push(event.into()))
             .map_err(|error| EventsError(causes(&error)))
     }
 
     fn lost_events(&self) -> Result<u64, EventsError> {
-        self.events
+        self.shared
             .lost()
             .map_err(|error| EventsError(causes(&error)))
     }

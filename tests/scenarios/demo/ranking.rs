@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use bpf_oomd_bpf::{Candidate, Events, Excluded, PolicyProgram};
+use bpf_oomd_bpf::{Candidate, Excluded, PolicyProgram, SharedMaps};
 use bpf_oomd_tests::cgroup::id_of;
 use bpf_oomd_tests::text::size;
 
@@ -15,8 +15,8 @@ pub struct Judged {
 
 /// Ranks what is below a cgroup, whose directory this is, by policy `name`; `units` are the units that may be in it, with their cgroups.
 pub fn rank(name: &str, domain: &std::path::Path, units: &[(String, PathBuf)]) -> Vec<Judged> {
-    let events = Events::new().expect("a ring buffer");
-    let policy = PolicyProgram::load(name, &events).expect("load the policy");
+    let shared = SharedMaps::new().expect("maps");
+    let policy = PolicyProgram::load(name, &shared).expect("load the policy");
     let ranking = policy.ranking(id_of(domain)).expect("run the ranking");
     ranking
         .candidates
@@ -62,6 +62,10 @@ pub fn print(ranking: &[Judged]) {
             Some(Excluded::ScoreZero) => (
                 "-".to_owned(),
                 "excluded: nothing would be gained".to_owned(),
+            ),
+            Some(Excluded::Omitted) => (
+                "-".to_owned(),
+                "excluded: it says that it must not be chosen".to_owned(),
             ),
             Some(Excluded::Other(reason)) => ("-".to_owned(), format!("excluded: reason {reason}")),
         };

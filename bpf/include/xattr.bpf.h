@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The extended attributes by which a unit says its preference to systemd-oomd,
+ * and the owner on whom their worth depends. They are read where the kernel
+ * keeps them, when they are needed: services set them on themselves whenever
+ * they like, and nobody is told.
+ *
+ * The tree's lock cannot be taken here. If an attribute is being set or removed
+ * at that moment, the search may miss one, or the memory read may be
+ * somebody else's by then. That gives a wrong answer this once, no more:
+ * bpf_probe_read_kernel() bears any address.
+ *
+ * A kernel that keeps them otherwise has none, as far as this goes.
+ */
+#ifndef OOMD_XATTR_BPF_H
+#define OOMD_XATTR_BPF_H
+
+#include "kernel.h"
+#include "intf.h"
+
+/* As deep as a tree of 65535 names can be; a user may set 128 on a cgroup. */
+#define OOMD_XATTR_LEVELS 32
+
+/* A name as two numbers that compare as strcmp() compares names. */
+#define OOMD_XATTR_NAME_LEN 16
+_Static_assert(sizeof("user.oomd_avoid") <= OOMD_XATTR_NAME_LEN,
+	       "the terminating NUL is what tells a name from longer ones");
+static const char oomd_xattr_omit[OOMD_XATTR_NAME_LEN] = "user.oomd_omit";
+static const char oomd_xattr_avoid[OOMD_XATTR_NAME_LEN] = "user.oomd_avoid";
+
+static __always_inline u64 oomd_eight(const char *bytes)
+{
+	u64 eight;
+
+	__builtin_memcpy(&eight, bytes, sizeof(eight));
+	return bpf_be64_to_cpu(eight);
+}
+
+/* What systemd's parse_boolean() calls true, by how it begins. */
+static __always_inline bool oomd_is_true(const char *value)
+{
+	char first = value[0] | 0x20;
+
+	return value[0] == '1' || first == 'y' || first == 't' ||
+	       (first == 'o' && (value[1] | 0x20) == 'n');
+}
+
+/* Whether the tree below `node` has an attribute of that name that is true. */
+__noinline u32 oomd_xattr_true(u64 node, u64 name, u64 name_rest)
+{
+	int level;
+
+	for (level = 0; level < OOMD_XATTR_LEVELS && node; level++) {
+		char found[3 * sizeof(u64)] = {};
+		struct simple_xattr *xattr;
+		u64 begin, rest;
+
+		xattr = (void *)(node - bpf_core_field_offset(
+						struct simple_xattr, rb_node));
+		/* One more than compared: the last byte read is always NUL. */
+		bpf_probe_read_kernel_str(found, OOMD_XATTR_NAME_LEN + 1,
+					  BPF_CORE_READ(xattr, name));
+		begin = oomd_eight(found);
+		rest = oomd_eight(found + sizeof(u64));
+		if (begin == name && rest == name_rest) {
+			u64 size = BPF_CORE_READ(xattr, size);
+			char value[2] = {};
+
+			/* The value has no NUL at its end. */
+			if (size >= sizeof(value))
+				size = sizeof(value);
+			bpf_probe_read_kernel(
+				value, size,
+				(void *)xattr +
+					bpf_core_field_offset(
+						struct simple_xattr, value));
+			return oomd_is_true(value);
+		}
+		/* Greater names are on the left (rbtree_simple_xattr_cmp()). */
+		if (name > begin || (name == begin && name_rest > rest))
+			node = (u64)BPF_CORE_READ((struct rb_node *)node,
+						  rb_left);
+		else
+			node = (u64)BPF_CORE_READ((struct rb_node *)node,
+						  rb_right);
+	}
+	return false;
+}
+
+/*
+ * What was changed about a cgroup's directory, NULL if nothing: then it is as
+ * the kernel made it, root's and without extended attributes. The same if this
+ * kernel's layout is not the one known here.
+ */
+static __always_inline struct kernfs_iattrs *oomd_attributes(u64 cgroup)
+{
+	struct kernfs_iattrs *none = NULL;
+
+	if (!bpf_core_field_exists(struct kernfs_node, iattr) ||
+	    !bpf_core_field_exists(none->ia_uid.val) ||
+	    !bpf_core_field_exists(none->xattrs.rb_root.rb_node) ||
+	    !bpf_core_field_exists(struct simple_xattr, rb_node) ||
+	    !bpf_core_field_exists(struct simple_xattr, name) ||
+	    !bpf_core_field_exists(struct simple_xattr, value))
+		return NULL;
+	return BPF_CORE_READ((struct cgroup *)cgroup, kn, iattr);
+}
+
+/* The user to whom a cgroup belongs. */
+static __always_inline u32 oomd_owner(u64 cgroup)
+{
+	struct kernfs_iattrs *attributes = oomd_attributes(cgroup);
+
+	return attributes ? BPF_CORE_READ(attributes, ia_uid.val) : 0;
+}
+
+/* The preference that a cgroup's attributes say; NONE if they say nothing. */
+static __always_inline u32 oomd_xattr_preference(u64 cgroup)
+{
+	struct kernfs_iattrs *attributes = oomd_attributes(cgroup);
+	u64 root;
+
+	if (!attributes)
+		return OOMD_PREFERENCE_NONE;
+	root = (u64)BPF_CORE_READ(attributes, xattrs.rb_root.rb_node);
+	if (oomd_xattr_true(root, oomd_eight(oomd_xattr_omit),
+			    oomd_eight(oomd_xattr_omit + sizeof(u64))))
+		return OOMD_PREFERENCE_OMIT;
+	if (oomd_xattr_true(root, oomd_eight(oomd_xattr_avoid),
+			    oomd_eight(oomd_xattr_avoid + sizeof(u64))))
+		return OOMD_PREFERENCE_AVOID;
+	return OOMD_PREFERENCE_NONE;
+}
+
+#endif /* OOMD_XATTR_BPF_H */
