@@ -4,6 +4,7 @@
 //! Runs as root in the test machine: the tests make cgroups and the whole system run out of memory, really.
 
 mod churn;
+mod cooldown;
 mod declare;
 mod kill;
 mod links;
@@ -11,6 +12,7 @@ mod many;
 mod memcg_refs;
 mod memcg_stats;
 mod offline;
+mod preference;
 mod pressure;
 mod pressure_cgroups;
 mod pressure_lifetime;
@@ -18,6 +20,8 @@ mod programs;
 mod report;
 mod scene;
 mod seed_tree;
+mod settings;
+mod unit_tree;
 mod verifier;
 mod victim;
 mod walk;
