@@ -33,6 +33,7 @@
 #include "settings.bpf.h"
 #include "preference.bpf.h"
 #include "cooldown.bpf.h"
+#include "parameter.bpf.h"
 
 typedef u64 (*oomd_score_fn)(const struct oomd_leaf *leaf);
 

@@ -10,6 +10,7 @@
 //! | [`record`] | what an event says | no |
 //! | [`settings`] | what is said about a cgroup | no |
 //! | [`candidate`] | what a ranking says | no |
+//! | [`parameter`] | what a policy can be told by name | setting one |
 //!
 //! Attaching is the engine's business; this crate hands out the map to attach.
 
@@ -18,6 +19,7 @@ pub mod events;
 mod interface;
 mod libbpf_log;
 mod map;
+pub mod parameter;
 pub mod policy;
 pub mod record;
 pub mod settings;
@@ -27,7 +29,8 @@ mod struct_ops;
 pub use candidate::{Candidate, Excluded, Ranking};
 pub use events::EventsError;
 pub use map::MapError;
-pub use policy::{PolicyProgram, policy_names};
+pub use parameter::{Parameter, ParameterKind};
+pub use policy::{PolicyProgram, policy_names, policy_parameters};
 pub use record::{DecodeError, Event, KillRecord, KilledProcess};
 pub use settings::{CgroupSettings, Kill, PolicyMark, Preference};
 pub use shared::SharedMaps;

@@ -21,6 +21,9 @@ pub enum MapError {
     /// The ranking program's result cannot be.
     #[error("the ranking program returned {0}")]
     Ranking(i32),
+    /// The policy declares no such parameter.
+    #[error("the policy has no parameter {0:?}")]
+    NoSuchParameter(String),
 }
 
 impl MapError {

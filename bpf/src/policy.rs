@@ -13,6 +13,7 @@ use crate::candidate::Ranking;
 use crate::interface::{OOMD_CANDIDATES_MAX, bytes_of_mut, oomd_candidate, oomd_ranking, read};
 use crate::libbpf_log::Capture;
 use crate::map::MapError;
+use crate::parameter::{self, Parameter, Parameters};
 use crate::shared::SharedMaps;
 use crate::struct_ops::{self, Definition, LoadError};
 
@@ -38,6 +39,22 @@ pub fn policy_names() -> &'static [&'static str] {
     NAMES
 }
 
+/// The parameters of a policy, sorted by name; none if there is no such policy.
+/// Needs neither privileges nor a kernel with the interface.
+#[must_use]
+pub fn policy_parameters(policy: &str) -> Vec<Parameter> {
+    let said = Capture::start();
+    POLICIES
+        .iter()
+        .find(|embedded| embedded.name == policy)
+        .and_then(|embedded| embedded.open(&said).ok())
+        .and_then(|open| parameter::declared(&open).ok())
+        .unwrap_or_default()
+        .into_iter()
+        .map(|placed| placed.parameter)
+        .collect()
+}
+
 /// A policy program, loaded, verified and registered, attached to nothing.
 ///
 /// Its struct_ops map can be attached to any number of cgroups and to the
@@ -48,6 +65,7 @@ pub struct PolicyProgram {
     object: Object,
     struct_ops: MapHandle,
     candidates: MapHandle,
+    parameters: Parameters,
     /// There is one result map, for one run at a time.
     ranking: Mutex<()>,
 }
@@ -69,11 +87,13 @@ impl PolicyProgram {
         let mut open = embedded.open(&said)?;
         shared.share_with(&mut open)?;
         let definition = Definition::of(&open)?;
+        let parameters = parameter::declared(&open)?;
         let object = struct_ops::load(name, open, &said)?;
         Ok(Self {
             name: embedded.name,
             struct_ops: definition.register(&object)?,
             candidates: struct_ops::handle(&map(&object, CANDIDATES)?)?,
+            parameters: Parameters::new(parameters, &object)?,
             object,
             ranking: Mutex::new(()),
         })
@@ -89,6 +109,16 @@ impl PolicyProgram {
     #[must_use]
     pub fn struct_ops_map(&self) -> BorrowedFd<'_> {
         self.struct_ops.as_fd()
+    }
+
+    /// Give a parameter a value, for the next OOM on. The value is not judged:
+    /// its kind is in [`policy_parameters()`].
+    ///
+    /// # Errors
+    ///
+    /// If the policy has no parameter of that name, or if the kernel refuses.
+    pub fn set_parameter(&self, name: &str, value: u64) -> Result<(), MapError> {
+        self.parameters.set(name, value)
     }
 
     /// Run the policy's ranking on a domain, by cgroup id, 0 for the system.
@@ -164,6 +194,30 @@ fn map<'obj>(object: &'obj Object, name: &str) -> Result<Map<'obj>, LoadError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_policys_parameters_can_be_read() {
+        for embedded in POLICIES {
+            let said = Capture::start();
+            let open = embedded.open(&said).unwrap();
+            parameter::declared(&open).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_parameter_is_described_as_it_was_declared() {
+        let expected = Parameter {
+            name: "min-size".into(),
+            kind: parameter::ParameterKind::Bytes,
+            default: 0,
+        };
+        assert_eq!(policy_parameters("biggest-leaf"), [expected]);
+    }
+
+    #[test]
+    fn a_policy_that_is_not_there_has_no_parameters() {
+        assert_eq!(policy_parameters("smallest-leaf"), []);
+    }
 
     #[test]
     fn every_policy_is_named_after_its_file() {

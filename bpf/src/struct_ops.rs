@@ -97,12 +97,7 @@ impl Definition {
             .initial_value()
             .ok_or(LoadError::Object("struct_ops map without a value"))?;
 
-        // SAFETY: `open` keeps the object alive for longer than the BTF, and
-        // nothing else changes it meanwhile.
-        let object = unsafe { open.as_libbpf_object().as_ref() };
-        let btf = Btf::from_bpf_object(object)
-            .map_err(LoadError::libbpf("reading the BPF object's types"))?
-            .ok_or(LoadError::Object("no BTF"))?;
+        let btf = object_types(open)?;
         let ty = variable_type(&btf, map.name().as_encoded_bytes())
             .ok_or(LoadError::Object("struct_ops map without a type"))?;
 
@@ -203,6 +198,16 @@ impl Definition {
         }
         Ok(kernel_value)
     }
+}
+
+/// The types that an object describes.
+pub(crate) fn object_types(open: &OpenObject) -> Result<Btf<'_>, LoadError> {
+    // SAFETY: `open` keeps the object alive for longer than the BTF, which
+    // borrows it, and nothing else changes it meanwhile.
+    let object = unsafe { open.as_libbpf_object().as_ref() };
+    Btf::from_bpf_object(object)
+        .map_err(LoadError::libbpf("reading the BPF object's types"))?
+        .ok_or(LoadError::Object("no BTF"))
 }
 
 /// A handle that outlives the object's own.

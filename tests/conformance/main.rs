@@ -12,6 +12,7 @@ mod many;
 mod memcg_refs;
 mod memcg_stats;
 mod offline;
+mod parameters;
 mod preference;
 mod pressure;
 mod pressure_cgroups;
