@@ -6,12 +6,19 @@
 
 mod name;
 mod plan;
+mod pressure;
 mod resolve;
+mod setting;
 mod suggest;
 
 pub use name::{Policy, PolicyNameError};
 pub use plan::{Action, Desired, plan};
+pub use pressure::{AppliesTo, Level, Part, Pressure, PressureError, Resource};
 pub use resolve::{Declaration, Resolution, Source, UnitPolicy, desired, in_force, resolve};
+pub use setting::{
+    Assignment, DEFAULT_COOLDOWN, Key, Kill, LONGEST_COOLDOWN, Preference, Section, SettingError,
+    Value, did_you_mean,
+};
 pub use suggest::closest;
 
 use std::fmt;

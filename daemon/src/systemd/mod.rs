@@ -10,3 +10,4 @@ pub mod marks;
 pub mod notify;
 pub mod syntax;
 pub mod unit_name;
+pub mod value;
