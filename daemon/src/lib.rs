@@ -7,6 +7,7 @@
 //! README.md beside this crate says which room holds what.
 
 pub mod cgroup;
+pub mod config;
 pub mod core;
 pub mod engine;
 pub mod events;
