@@ -2,6 +2,7 @@
 //! The configuration in TOML: from drop-in files to what they say together.
 
 pub mod fragment;
+pub mod merge;
 mod parameter;
 mod pattern;
 mod section;
