@@ -1,12 +1,19 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The configuration in TOML: from drop-in files to what they say together.
+//!
+//! Each step is one file: [`directories`] finds the files and reads them, [`fragment`] reads what one of them says,
+//! [`merge`] puts all of them together. [`store`] does these in order and keeps what was good.
+//! Only `directories` and the trail it follows links by touch the system.
 
+pub mod directories;
 pub mod fragment;
 pub mod merge;
 mod parameter;
 mod pattern;
 mod section;
+pub mod store;
 mod text;
+mod trail;
 mod walk;
 
 pub use parameter::{ParameterKind, ParameterSpec, Parameters};
