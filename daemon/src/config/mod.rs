@@ -2,8 +2,8 @@
 //! The configuration in TOML: from drop-in files to what they say together.
 //!
 //! Each step is one file: [`directories`] finds the files and reads them, [`fragment`] reads what one of them says,
-//! [`merge`] puts all of them together. [`store`] does these in order and keeps what was good.
-//! Only `directories` and the trail it follows links by touch the system.
+//! [`merge`] puts all of them together. [`store`] does these in order and keeps what was good, and [`watch`] says when
+//! to do so again. Only `directories`, the trail it follows links by, and `watch` touch the system.
 
 pub mod directories;
 pub mod fragment;
@@ -15,6 +15,7 @@ pub mod store;
 mod text;
 mod trail;
 mod walk;
+pub mod watch;
 
 pub use parameter::{ParameterKind, ParameterSpec, Parameters};
 pub use pattern::{PatternError, UnitPattern};
