@@ -517,3 +517,43 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_is_nested_without_end_is_refused() {
+    const SIZE: usize = 1 << 20;
+    for (piece, end) in [
+        ("a.", "a=1"),
+        ("[", "a]"),
+        ("a={", "}"),
+        ("a=[", "]"),
+        ("'''", "'"),
+    ] {
+        let text = piece.repeat(SIZE / piece.len());
+        assert!(!faults(format!("{text}{end}\n")).is_empty(), "{piece}");
+        assert!(!faults(format!("[{text}a]\n")).is_empty(), "{piece}");
+    }
+}
+
+#[test]
+fn a_file_full_of_faults_does_not_take_long() {
+    const SIZE: usize = 1 << 16;
+    for piece in [
+        "[[unit]]\n",
+        "kill\n",
+        "= 1\n",
+        "x y = 1\n",
+        "[unit.'*']\n",
+        "[x]\nkill\n",
+        "a.b.c=1\n",
+        "[a.b]\n",
+        "a=1 b=2 ",
+    ] {
+        let start = std::time::Instant::now();
+        assert!(!faults(piece.repeat(SIZE / piece.len())).is_empty());
+        assert!(
+            start.elapsed().as_secs() < 20,
+            "{piece:?} {:?}",
+            start.elapsed()
+        );
+    }
+}

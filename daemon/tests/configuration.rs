@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The configuration as the daemon uses it: whoever makes a new watch and then reads, whenever something was noticed, ends
+//! with what is in the files, however they were changed meanwhile.
+
+use bpf_oomd::config::directories::{ConfigRoot, DIRECTORIES};
+use bpf_oomd::config::store::Store;
+use bpf_oomd::config::watch::Watch;
+use bpf_oomd::policy::Key;
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+fn store() -> Store {
+    Store::new(["biggest-leaf"], |_| Vec::new())
+}
+
+/// Changes files in all the ways there are, the same ways for the same number.
+fn change(root: &Path, number: u32) {
+    let mut seed = number.wrapping_mul(2_654_435_761);
+    let mut pick = |of: usize| {
+        seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (seed >> 16) as usize % of
+    };
+    let directory = root.join(&DIRECTORIES[pick(DIRECTORIES.len())][1..]);
+    let path = directory.join(["1.toml", "2.toml", "3.toml"][pick(3)]);
+    let target = root.join("opt/a/x");
+    let text = format!("[defaults]\ncooldown = '{number}ms'\n");
+    // What cannot be done at the moment is not done.
+    let _ = match pick(9) {
+        0 => fs::create_dir_all(&directory),
+        1 => fs::write(&path, &text),
+        2 => fs::write(root.join("new"), &text).and_then(|()| fs::rename(root.join("new"), &path)),
+        3 => fs::remove_file(&path),
+        4 => symlink("/dev/null", &path),
+        5 => symlink("/opt/a/x", &path),
+        6 => fs::create_dir_all(root.join("opt/a")).and_then(|()| fs::write(&target, &text)),
+        7 if pick(4) == 0 => fs::remove_dir_all(root.join("opt")),
+        8 if pick(4) == 0 => fs::remove_dir_all(&directory),
+        _ => fs::write(&path, &text),
+    };
+}
+
+#[test]
+fn however_files_change_the_last_state_is_the_one_that_is_read() {
+    const CHANGES: u32 = 3000;
+    let tree = tempfile::tempdir().unwrap();
+    let root = ConfigRoot::below(tree.path());
+    let mut store = store();
+    let mut watch = Watch::new(&root).unwrap();
+    store.load(&root);
+    let done = AtomicBool::new(false);
+    let mut readings = 0;
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            for number in 1..=CHANGES {
+                change(tree.path(), number);
+            }
+            done.store(true, Ordering::SeqCst);
+        });
+        loop {
+            // Looked at first: what was changed before it is reported by now.
+            let is_last = done.load(Ordering::SeqCst);
+            if watch.drain() {
+                watch = Watch::new(&root).unwrap();
+                store.load(&root);
+                readings += 1;
+            } else if is_last {
+                break;
+            }
+        }
+    });
+    assert!(readings > 1, "{readings}");
+    let mut fresh = self::store();
+    fresh.load(&root);
+    // A file that has faults in the end may keep what it said; which faults there are is the same.
+    assert_eq!(store.faults(), fresh.faults());
+    assert!(store.files().eq(fresh.files()));
+    if fresh.faults().is_empty() {
+        assert_eq!(store.config(), fresh.config());
+    }
+}
+
+#[test]
+fn two_hundred_files_are_read_and_watched_soon() {
+    let tree = tempfile::tempdir().unwrap();
+    let root = ConfigRoot::below(tree.path());
+    for (number, directory) in (0..200).zip(DIRECTORIES.iter().cycle()) {
+        let directory = tree.path().join(&directory[1..]);
+        fs::create_dir_all(&directory).unwrap();
+        let text = format!("[unit.'u{number}.service']\npreference = 'avoid'\n");
+        fs::write(directory.join(format!("{number}.toml")), text).unwrap();
+    }
+    let mut store = store();
+    let start = Instant::now();
+    let watch = Watch::new(&root).unwrap();
+    assert!(store.load(&root));
+    assert!(
+        start.elapsed() < Duration::from_secs(2),
+        "{:?}",
+        start.elapsed()
+    );
+    drop(watch);
+    assert_eq!(store.files().count(), 200);
+    for number in 0..200 {
+        let layers = store.config().for_unit(&format!("u{number}.service"));
+        assert_eq!(layers.len(), 1);
+        assert!(layers[0].1.in_force(Key::Preference).is_some());
+    }
+}
