@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * The preference that counts for a leaf. The administrator says it in the
- * settings, a unit's own processes by extended attributes of the cgroup; the
- * nearest cgroup that says something decides, and at one cgroup the
- * administrator.
+ * The preference that counts for a leaf. It is said in the settings and by
+ * extended attributes of the cgroup; the nearest cgroup that says something
+ * decides.
  */
 #ifndef OOMD_PREFERENCE_BPF_H
 #define OOMD_PREFERENCE_BPF_H
@@ -15,9 +14,13 @@
 
 /*
  * What one cgroup says of itself, OOMD_NOT_SAID if nothing. `owner` is that of
- * the domain. As with systemd-oomd, a user's attributes count where only that
- * user's own memory is at stake: otherwise anybody could make others die in
- * their stead.
+ * the domain.
+ *
+ * Attributes of root's cgroups are what systemd made of the unit's own files,
+ * which come before all configuration. Those of a user's cgroups are the
+ * user's word, which comes after it. And as with systemd-oomd that counts only
+ * where nothing but the user's own memory is at stake: otherwise anybody could
+ * make others die in their stead.
  */
 __noinline u64 oomd_preference_at(u64 cgroup, u32 owner)
 {
@@ -25,13 +28,15 @@ __noinline u64 oomd_preference_at(u64 cgroup, u32 owner)
 	struct oomd_settings *settings;
 	u32 user, preference;
 
+	user = oomd_owner(cgroup);
+	preference = OOMD_PREFERENCE_NONE;
+	if (!user || user == owner)
+		preference = oomd_xattr_preference(cgroup);
+	if (!user && preference != OOMD_PREFERENCE_NONE)
+		return preference;
 	settings = bpf_map_lookup_elem(&oomd_settings, &key);
 	if (settings && settings->said & OOMD_SAID_PREFERENCE)
 		return settings->preference;
-	user = oomd_owner(cgroup);
-	if (user && user != owner)
-		return OOMD_NOT_SAID;
-	preference = oomd_xattr_preference(cgroup);
 	/* An attribute that is false is no attribute: there is none for "none".
 	 */
 	return preference == OOMD_PREFERENCE_NONE ? OOMD_NOT_SAID : preference;

@@ -255,9 +255,20 @@ fn an_attribute_is_true_as_systemd_reads_it() {
 }
 
 #[test]
-fn settings_beat_the_attributes_of_the_same_cgroup() {
+fn attributes_of_roots_cgroups_come_before_settings() {
     let _machine = TestMachine::enter();
     let mut two = Two::new();
+    set_attribute(&two.larger, "user.oomd_omit", "1");
+    two.loaded.say(&two.larger, prefer(Preference::None));
+    two.expect_smaller(Preference::Omit);
+}
+
+#[test]
+fn settings_come_before_attributes_of_a_users_cgroup() {
+    let _machine = TestMachine::enter();
+    let mut two = Two::new();
+    give_to_somebody(&two.slice);
+    give_to_somebody(&two.larger);
     set_attribute(&two.larger, "user.oomd_omit", "1");
     two.loaded.say(&two.larger, prefer(Preference::None));
     two.expect_larger();
