@@ -78,6 +78,26 @@ impl Tree {
         rustix::fs::statat(&self.root, file, AtFlags::empty()).is_ok()
     }
 
+    /// Who the cgroup at `path` belongs to, as a user id.
+    pub fn owner(&self, path: &str) -> Option<u32> {
+        let found = rustix::fs::statat(&self.root, relative(path), AtFlags::empty()).ok()?;
+        Some(found.st_uid)
+    }
+
+    /// An extended attribute of the cgroup at `path`. None if it has none of that name, or one that is unusually long.
+    pub fn attribute(&self, path: &str, name: &str) -> Option<Vec<u8>> {
+        const LONGEST: usize = 256;
+        let mut value = vec![0; LONGEST];
+        let length = rustix::fs::getxattr(self.directory(path), name, &mut value[..]).ok()?;
+        value.truncate(length);
+        Some(value)
+    }
+
+    /// The directory of the cgroup at `path`.
+    pub fn directory(&self, path: &str) -> PathBuf {
+        self.mount_point.join(relative(path))
+    }
+
     /// The path of a cgroup, as long as it exists.
     pub fn path(&self, id: CgroupId) -> Option<String> {
         let fd = self.open_by_id(id).ok()?;

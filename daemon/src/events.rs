@@ -2,7 +2,7 @@
 //! Kill records: from cgroup ids to units, and to the journal.
 
 use crate::engine::{Kill, KilledProcess};
-use crate::policy::CgroupId;
+use crate::policy::{CgroupId, Preference};
 use crate::systemd::unit_name;
 use std::fmt::Write;
 use std::time::Duration;
@@ -75,6 +75,7 @@ impl Report {
             usage_before,
             victim_bytes,
             processes_total,
+            preference,
             ..
         } = &self.kill;
         let what = match *domain {
@@ -82,8 +83,12 @@ impl Report {
             id => self.domain.name(id),
         };
         let plural = if *processes_total == 1 { "" } else { "es" };
+        let last_resort = match preference {
+            Preference::Avoid => " (to be avoided, but there was no other)",
+            Preference::None | Preference::Omit => "",
+        };
         format!(
-            "{what} ran out of memory (used {}): policy {program} chose {}, {} in {processes_total} process{plural}",
+            "{what} ran out of memory (used {}): policy {program} chose {}, {} in {processes_total} process{plural}{last_resort}",
             bytes(*usage_before),
             self.victim.name(*victim),
             bytes(*victim_bytes),
@@ -125,6 +130,7 @@ pub fn report(report: &Report) {
         OOM_ATTACHMENT = attachment.path,
         OOM_ATTACHMENT_ID = kill.attachment.0,
         OOM_ATTACHMENT_UNIT = attachment.unit,
+        OOM_KILL = kill.kill.to_string(),
         OOM_CANDIDATES = kill.candidates,
         OOM_HANDLER_USEC = kill.handler_us,
         VICTIM_UNIT = victim.unit,
@@ -133,6 +139,7 @@ pub fn report(report: &Report) {
         VICTIM_CGROUP_ID = kill.victim.0,
         VICTIM_BYTES = kill.victim_bytes,
         VICTIM_SCORE = kill.victim_score,
+        VICTIM_PREFERENCE = kill.preference.to_string(),
         VICTIM_PROCESSES_TOTAL = kill.processes_total,
         VICTIM_PROCESSES = processes(&kill.processes),
         "{}",
@@ -184,6 +191,8 @@ mod tests {
             usage_before: 80 << 20,
             victim_bytes: 31 << 20,
             victim_score: 31 << 20,
+            preference: Preference::None,
+            kill: crate::policy::Kill::Cgroup,
             candidates: 3,
             handler_us: 85,
             processes_total: 2,
@@ -210,6 +219,19 @@ mod tests {
                 ]
             ),
             "a.slice ran out of memory (used 80.0M): policy biggest-leaf chose x.service, 31.0M in 2 processes"
+        );
+    }
+
+    #[test]
+    fn a_victim_that_was_to_be_avoided_is_told_to_be_one() {
+        let kill = Kill {
+            preference: Preference::Avoid,
+            ..kill()
+        };
+        let said = message(kill, &[(10, "/a.slice"), (20, "/a.slice/x.service")]);
+        assert!(
+            said.ends_with("in 2 processes (to be avoided, but there was no other)"),
+            "{said}"
         );
     }
 

@@ -9,6 +9,7 @@
 pub mod cgroup;
 pub mod config;
 pub mod core;
+pub mod ctl;
 pub mod engine;
 pub mod events;
 pub mod fault;

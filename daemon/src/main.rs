@@ -3,6 +3,7 @@
 
 use anyhow::Context;
 use bpf_oomd::cgroup::{MOUNT_POINT, Tree};
+use bpf_oomd::config::Configuration;
 use bpf_oomd::core::{Core, run};
 use bpf_oomd::engine::kernel::KernelEngine;
 use bpf_oomd::engine::probe::{VMLINUX_BTF, probe};
@@ -84,7 +85,8 @@ fn daemon() -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("no event loop")?;
-    let mut core = Core::new(engine, tree, Files::below("/"));
+    let configuration = Configuration::below(Path::new("/"));
+    let mut core = Core::new(engine, tree, Files::below("/"), configuration);
     runtime
         .block_on(run(&mut core))
         .context("the core loop ended")?;

@@ -110,6 +110,6 @@ fn two_hundred_files_are_read_and_watched_soon() {
     for number in 0..200 {
         let layers = store.config().for_unit(&format!("u{number}.service"));
         assert_eq!(layers.len(), 1);
-        assert!(layers[0].1.in_force(Key::Preference).is_some());
+        assert!(layers[0].1.decides(Key::Preference).is_some());
     }
 }

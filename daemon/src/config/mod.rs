@@ -3,8 +3,9 @@
 //!
 //! Each step is one file: [`directories`] finds the files and reads them, [`fragment`] reads what one of them says,
 //! [`merge`] puts all of them together. [`store`] does these in order and keeps what was good, and [`watch`] says when
-//! to do so again. Only `directories`, the trail it follows links by, and `watch` touch the system.
+//! to do so again; [`Configuration`] is all of it for this machine. Only `directories`, the trail it follows links by, and `watch` touch the system.
 
+mod configuration;
 pub mod directories;
 pub mod fragment;
 pub mod merge;
@@ -17,5 +18,8 @@ mod trail;
 mod walk;
 pub mod watch;
 
+pub use configuration::{Configuration, check_file};
+pub use directories::{ConfigRoot, Content};
+pub use merge::Config;
 pub use parameter::{ParameterKind, ParameterSpec, Parameters};
 pub use pattern::{PatternError, UnitPattern};

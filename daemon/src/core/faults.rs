@@ -3,61 +3,101 @@
 
 use crate::fault::Fault;
 use std::collections::BTreeMap;
+use std::fmt;
 use tracing::{error, info};
 
 /// journalctl MESSAGE_ID=: something that an administrator wrote cannot be used.
 pub const FAULT_MESSAGE_ID: &str = "69721dcd6eaa432c83e1cf34827ac75a";
 
+/// What something is wrong with.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Subject {
+    /// The configuration.
+    Configuration,
+    /// A unit.
+    Unit(String),
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Subject::Configuration => "configuration",
+            Subject::Unit(name) => name,
+        })
+    }
+}
+
+/// Everything that is wrong at one moment.
+#[derive(Debug, Default)]
+pub(super) struct Faults(BTreeMap<Subject, Vec<Fault>>);
+
+impl Faults {
+    pub(super) fn add_unit(&mut self, unit: &str, fault: Fault) {
+        self.add(Subject::Unit(unit.to_owned()), fault);
+    }
+
+    pub(super) fn add(&mut self, subject: Subject, fault: Fault) {
+        self.0.entry(subject).or_default().push(fault);
+    }
+}
+
 #[derive(Debug, Default)]
 pub(super) struct FaultBook {
-    /// By unit.
-    faults: BTreeMap<String, Vec<Fault>>,
+    faults: Faults,
 }
 
 impl FaultBook {
     /// Replaces all faults by those there are now.
-    pub(super) fn update(&mut self, faults: BTreeMap<String, Vec<Fault>>) {
-        for (unit, fault) in news(&self.faults, &faults) {
-            tell(unit, fault);
+    pub(super) fn update(&mut self, faults: Faults) {
+        for (subject, fault) in news(&self.faults, &faults) {
+            tell(subject, fault);
         }
-        for (unit, fault) in news(&faults, &self.faults) {
-            info!(UNIT = unit, "No longer so: {unit}: {fault}");
+        for (subject, fault) in news(&faults, &self.faults) {
+            info!(UNIT = unit(subject), "No longer so: {subject}: {fault}");
         }
         self.faults = faults;
     }
 
-    /// All faults, with the unit each belongs to.
-    pub(super) fn all(&self) -> impl Iterator<Item = (&str, &Fault)> {
+    /// All faults, with what each is about.
+    pub(super) fn all(&self) -> impl Iterator<Item = (&Subject, &Fault)> {
         self.faults
+            .0
             .iter()
-            .flat_map(|(unit, faults)| faults.iter().map(move |fault| (unit.as_str(), fault)))
+            .flat_map(|(subject, faults)| faults.iter().map(move |fault| (subject, fault)))
     }
 }
 
 /// What is in `after` and not in `before`.
 fn news<'a>(
-    before: &'a BTreeMap<String, Vec<Fault>>,
-    after: &'a BTreeMap<String, Vec<Fault>>,
-) -> impl Iterator<Item = (&'a str, &'a Fault)> {
-    after.iter().flat_map(move |(unit, faults)| {
-        let known = before.get(unit);
+    before: &'a Faults,
+    after: &'a Faults,
+) -> impl Iterator<Item = (&'a Subject, &'a Fault)> {
+    after.0.iter().flat_map(move |(subject, faults)| {
+        let known = before.0.get(subject);
         faults
             .iter()
             .filter(move |fault| !known.is_some_and(|known| known.contains(fault)))
-            .map(move |fault| (unit.as_str(), fault))
+            .map(move |fault| (subject, fault))
     })
 }
 
-fn tell(unit: &str, fault: &Fault) {
+fn unit(subject: &Subject) -> Option<&str> {
+    match subject {
+        Subject::Unit(name) => Some(name),
+        Subject::Configuration => None,
+    }
+}
+
+fn tell(subject: &Subject, fault: &Fault) {
     // The field names are those of systemd's own messages about configuration files.
     let file = fault.file.as_ref().map(|file| file.display().to_string());
     error!(
         MESSAGE_ID = FAULT_MESSAGE_ID,
-        UNIT = unit,
+        UNIT = unit(subject),
         CONFIG_FILE = file,
         CONFIG_LINE = fault.position.map(|at| at.line),
         CONFIG_COLUMN = fault.position.map(|at| at.column),
-        "{unit}: {fault}"
+        "{subject}: {fault}"
     );
 }
 
@@ -65,16 +105,19 @@ fn tell(unit: &str, fault: &Fault) {
 mod tests {
     use super::*;
 
-    fn book(entries: &[(&str, &[&str])]) -> BTreeMap<String, Vec<Fault>> {
-        entries
-            .iter()
-            .map(|(unit, faults)| ((*unit).to_owned(), faults.iter().map(Fault::new).collect()))
-            .collect()
+    fn faults(entries: &[(&str, &[&str])]) -> Faults {
+        let mut all = Faults::default();
+        for (unit, faults) in entries {
+            for fault in *faults {
+                all.add_unit(unit, Fault::new(fault));
+            }
+        }
+        all
     }
 
     fn told(before: &[(&str, &[&str])], after: &[(&str, &[&str])]) -> Vec<String> {
-        news(&book(before), &book(after))
-            .map(|(unit, fault)| format!("{unit} {fault}"))
+        news(&faults(before), &faults(after))
+            .map(|(subject, fault)| format!("{subject} {fault}"))
             .collect()
     }
 
@@ -90,10 +133,12 @@ mod tests {
 
     #[test]
     fn the_book_holds_what_is_wrong_now() {
-        let mut faults = FaultBook::default();
-        faults.update(book(&[("a", &["x"]), ("b", &["y"])]));
-        faults.update(book(&[("b", &["y", "z"])]));
-        let all: Vec<String> = faults.all().map(|(u, f)| format!("{u} {f}")).collect();
-        assert_eq!(all, ["b y", "b z"]);
+        let mut book = FaultBook::default();
+        book.update(faults(&[("a", &["x"]), ("b", &["y"])]));
+        let mut now = faults(&[("b", &["y", "z"])]);
+        now.add(Subject::Configuration, Fault::new("w"));
+        book.update(now);
+        let all: Vec<String> = book.all().map(|(s, f)| format!("{s} {f}")).collect();
+        assert_eq!(all, ["configuration w", "b y", "b z"]);
     }
 }

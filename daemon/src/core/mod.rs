@@ -5,6 +5,7 @@
 //! resolved, [`plan`] compares them with what is attached, and the engine does the rest. An event that is
 //! lost, doubled or late therefore cannot leave a wrong state behind; the next one puts it right.
 
+mod config_watch;
 mod faults;
 mod refusals;
 mod run;
@@ -14,13 +15,18 @@ mod units;
 pub use run::run;
 
 use crate::cgroup::{Index, Tree};
+use crate::config::Configuration;
 use crate::engine::{AttachError, Engine, Event};
 use crate::events;
 use crate::fault::{Fault, causes};
-use crate::policy::{Action, CgroupId, Desired, Policy, Source, desired, plan, resolve};
+use crate::policy::{
+    Action, CgroupId, Desired, Key, OwnSettings, Policy, State, desired_attachments,
+    desired_settings, plan,
+};
 use crate::systemd::facts::{UnitFacts, Update};
 use crate::systemd::files::Files;
-use faults::FaultBook;
+use config_watch::ConfigWatch;
+use faults::{FaultBook, Faults, Subject};
 use refusals::Refusals;
 use std::collections::{BTreeMap, HashSet};
 use std::os::fd::AsFd;
@@ -34,7 +40,11 @@ pub struct Core<E> {
     tree: Tree,
     index: Index,
     units: Units,
+    configuration: Configuration,
+    /// Why changes of the configuration are not noticed, if they are not.
+    unwatched: Option<Fault>,
     attached: BTreeMap<CgroupId, Attached>,
+    told: BTreeMap<CgroupId, OwnSettings>,
     refusals: Refusals,
     faults: FaultBook,
     /// Why nothing is heard from systemd, while that is so.
@@ -51,11 +61,14 @@ struct Attached {
 
 impl<E: Engine> Core<E> {
     /// A core that knows nothing yet.
-    pub fn new(engine: E, tree: Tree, files: Files) -> Self {
+    pub fn new(engine: E, tree: Tree, files: Files, configuration: Configuration) -> Self {
         let units = Units::new(files, engine.programs());
         Core {
             engine,
             tree,
+            configuration,
+            unwatched: None,
+            told: BTreeMap::new(),
             index: Index::default(),
             units,
             attached: BTreeMap::new(),
@@ -115,10 +128,44 @@ impl<E: Engine> Core<E> {
         }
     }
 
-    /// Reads all unit files again, as they are now.
-    pub fn reread_files(&mut self) {
+    /// Reads the configuration and all unit files again, as they are now.
+    fn reread_files(&mut self, watch: &mut ConfigWatch) {
+        self.read_configuration(watch);
         self.units.reread_files();
         self.reconcile();
+    }
+
+    /// Reads the configuration again, as it is now, and acts on it.
+    fn reload_configuration(&mut self, watch: &mut ConfigWatch) {
+        self.read_configuration(watch);
+        self.reconcile();
+    }
+
+    /// Reads the configuration, and watches it from now on.
+    fn read_configuration(&mut self, watch: &mut ConfigWatch) {
+        self.unwatched = watch
+            .renew(&self.configuration)
+            .err()
+            .map(|error| Fault::new(format!("changes are noticed only on reload: {error}")));
+        if self.configuration.read() {
+            self.units.configure(self.configuration.config().clone());
+            self.give_parameters();
+            info!("The configuration was read, and is not what it was");
+        }
+    }
+
+    fn give_parameters(&mut self) {
+        for &program in self.engine.programs() {
+            let said = self.configuration.config().parameters(program);
+            let said = said
+                .into_iter()
+                .flatten()
+                .map(|(name, (value, _))| (name.clone(), *value))
+                .collect();
+            if let Err(error) = self.engine.set_parameters(program, &said) {
+                error!("{}", causes(&error));
+            }
+        }
     }
 
     /// Makes what is attached what should be attached.
@@ -131,27 +178,59 @@ impl<E: Engine> Core<E> {
                 break;
             }
         }
-        self.units.report(&self.refusals, &mut self.faults);
+        let mut faults = Faults::default();
+        for fault in self.configuration.faults().iter().chain(&self.unwatched) {
+            faults.add(Subject::Configuration, fault.clone());
+        }
+        self.units.report(&self.refusals, &mut faults);
+        self.faults.update(faults);
     }
 
     /// Returns whether the facts turned out to be old, and it is worth another round.
     fn one_round(&mut self) -> bool {
-        let mut want = desired(self.units.policies());
-        self.refusals.keep_only(&want);
-        want.retain(|id, want| !self.refusals.hold_back(*id, &want.policy, Instant::now()));
-        let have = self
-            .attached
-            .iter()
-            .map(|(id, attached)| (*id, attached.policy.clone()))
-            .collect();
+        let (world, cgroups) = (self.units.world(), self.units.cgroups());
+        let mut want = State {
+            attachments: desired_attachments(world, cgroups),
+            settings: desired_settings(world, cgroups),
+        };
+        self.refusals.keep_only(&want.attachments);
+        want.attachments
+            .retain(|id, want| !self.refusals.hold_back(*id, &want.policy, Instant::now()));
+        let have = State {
+            attachments: self
+                .attached
+                .iter()
+                .map(|(id, attached)| (*id, attached.policy.clone()))
+                .collect(),
+            settings: self.told.clone(),
+        };
         let mut again = false;
         for action in plan(&want, &have) {
             match action {
+                Action::Tell(id, settings) => self.tell(id, settings),
+                Action::Untell(id) => self.untell(id),
                 Action::Detach(id) => self.detach(id),
                 Action::Attach(id, want) => again |= self.attach(id, want),
             }
         }
         again
+    }
+
+    fn tell(&mut self, id: CgroupId, settings: OwnSettings) {
+        match self.engine.put_settings(id, &settings) {
+            Ok(()) => {
+                self.told.insert(id, settings);
+            }
+            // Not told, it is tried again with the next change. Until then what is above decides.
+            Err(error) => error!("{}", causes(&error)),
+        }
+    }
+
+    fn untell(&mut self, id: CgroupId) {
+        if let Err(error) = self.engine.remove_settings(id) {
+            error!("{}", causes(&error));
+        }
+        self.told.remove(&id);
     }
 
     fn detach(&mut self, id: CgroupId) {
@@ -168,13 +247,17 @@ impl<E: Engine> Core<E> {
     /// Returns whether the unit's cgroup turned out to be another one than the facts said.
     fn attach(&mut self, id: CgroupId, want: Desired) -> bool {
         let Desired { unit, policy, .. } = want;
+        // What is left to the kernel is a matter of settings.
+        let Policy::Bpf(program) = &policy else {
+            return false;
+        };
         let result = if id == CgroupId::SYSTEM {
-            self.engine.attach(id, None, &policy)
+            self.engine.attach(id, None, program)
         } else {
             let path = self.index.path(id).unwrap_or_default().to_owned();
             match self.tree.open_cgroup(&path) {
                 Ok((cgroup, found)) if found == id => {
-                    self.engine.attach(id, Some(cgroup.as_fd()), &policy)
+                    self.engine.attach(id, Some(cgroup.as_fd()), program)
                 }
                 // Gone, or replaced.
                 _ => return self.look_again(&unit),
@@ -182,10 +265,8 @@ impl<E: Engine> Core<E> {
         };
         match result {
             Ok(()) => {
-                let why = match resolve(self.units.policies(), &unit).source {
-                    Source::Own(at) | Source::Slice(_, at) => at.to_string(),
-                    Source::Default => String::new(),
-                };
+                let why = self.units.world().own(&unit, Key::Policy);
+                let why = why.map_or(String::new(), |(_, _, said)| said.at.to_string());
                 info!(
                     UNIT = unit,
                     OOM_POLICY = policy.to_string(),
@@ -265,6 +346,7 @@ impl<E: Engine> Core<E> {
 
     fn cgroup_is_gone(&mut self, id: CgroupId) {
         self.detach(id);
+        self.untell(id);
         self.index.remove(id);
         // Not a matter of facts from the bus: the kernel says so, and the unit's next cgroup has another id.
         self.units.cgroup_is_gone(id);

@@ -2,6 +2,7 @@
 //! The core loop: waits for whatever comes next, and lets the core act on it.
 
 use super::Core;
+use super::config_watch::ConfigWatch;
 use crate::engine::Engine;
 use crate::systemd::facts::Update;
 use crate::systemd::follow::follow;
@@ -47,6 +48,8 @@ async fn act<E: Engine>(
     let mut watchdog = interval(watched.unwrap_or(Duration::from_secs(3600)));
     watchdog.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut awaited = Awaited::Start;
+    let mut configuration = ConfigWatch::default();
+    core.read_configuration(&mut configuration);
 
     notifier.status("connecting to the system bus".into());
     loop {
@@ -66,9 +69,9 @@ async fn act<E: Engine>(
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             _ = hangup.recv() => {
-                info!("Reading all unit files again");
+                info!("Reading the configuration and all unit files again");
                 notifier.reloading();
-                core.reread_files();
+                core.reread_files(&mut configuration);
                 again.notify_one();
                 if awaited != Awaited::Start {
                     awaited = Awaited::Reload;
@@ -78,6 +81,10 @@ async fn act<E: Engine>(
                     notifier.ready();
                     awaited = Awaited::Nothing;
                 }
+            }
+            result = configuration.changed() => {
+                result?;
+                core.reload_configuration(&mut configuration);
             }
             update = news.recv() => {
                 let Some(update) = update else { break };

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The line that `systemctl status` shows.
 
+use super::faults::Subject;
 use crate::fault::Fault;
 use std::collections::BTreeMap;
 
@@ -9,12 +10,12 @@ pub(super) struct Summary<'a> {
     pub(super) units: usize,
     /// The policy of every attachment.
     pub(super) attached: Vec<String>,
-    /// With the unit each belongs to.
-    pub(super) faults: Vec<(&'a str, &'a Fault)>,
+    /// With what each is about.
+    pub(super) faults: Vec<(&'a Subject, &'a Fault)>,
     pub(super) lost_events: u64,
 }
 
-/// `N units followed; N attached (POLICY N, …); N faults: UNIT: FILE:LINE:COLUMN: …`
+/// `N units followed; N attached (POLICY N, …); N faults: WHAT: FILE:LINE:COLUMN: …`
 ///
 /// The faults are the reason why somebody looks; the first one is told whole, and the journal has the others.
 pub(super) fn text(summary: &Summary<'_>) -> String {
@@ -26,9 +27,9 @@ pub(super) fn text(summary: &Summary<'_>) -> String {
     if summary.lost_events > 0 {
         parts.push(format!("{} lost", count(summary.lost_events, "report")));
     }
-    if let Some((unit, fault)) = summary.faults.first() {
+    if let Some((subject, fault)) = summary.faults.first() {
         let faults = count(summary.faults.len() as u64, "fault");
-        parts.push(format!("{faults}: {unit}: {fault}"));
+        parts.push(format!("{faults}: {subject}: {fault}"));
     }
     // The protocol knows one line.
     parts.join("; ").replace(['\n', '\r'], " ")
@@ -95,7 +96,8 @@ mod tests {
             "unknown policy\n\"a\"",
         );
         let second = Fault::new("no");
-        let faults = vec![("x.service", &first), ("y.service", &second)];
+        let units = ["x.service", "y.service"].map(|name| Subject::Unit(name.to_owned()));
+        let faults = vec![(&units[0], &first), (&units[1], &second)];
         assert_eq!(
             text(&Summary {
                 faults,

@@ -1,23 +1,25 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What is known of every unit.
+//! What is known of every unit, and what is said about it.
 
-use super::faults::FaultBook;
+use super::faults::Faults;
 use super::refusals::Refusals;
 use crate::cgroup::{Index, Tree, depth};
+use crate::config::Config;
 use crate::fault::Fault;
-use crate::policy::{CgroupId, UnitPolicy, in_force};
+use crate::policy::{CgroupId, Cgroups, Layer, Speaker, UnitSaid, World};
 use crate::systemd::facts::{RunningFacts, UnitFacts};
 use crate::systemd::files::Files;
-use crate::systemd::{directives, unit_name};
-use std::collections::{BTreeMap, HashMap};
+use crate::systemd::{directives, preference, unit_name};
+use std::collections::HashMap;
 use std::path::PathBuf;
 
 /// All units that systemd has loaded, as far as they can have a cgroup.
 pub(super) struct Units {
     files: Files,
     programs: &'static [&'static str],
-    /// What resolution needs; the rest is in `details`, under the same names.
-    policies: BTreeMap<String, UnitPolicy>,
+    config: Config,
+    world: World,
+    cgroups: Cgroups,
     details: HashMap<String, Detail>,
 }
 
@@ -27,6 +29,10 @@ struct Detail {
     cgroup_path: Option<String>,
     /// The files as they were read last, and the load of which they were.
     read: Option<(Vec<PathBuf>, u64)>,
+    /// What they say in effect.
+    said: Layer,
+    /// What its cgroup's attributes say.
+    attribute: Layer,
     faults: Vec<Fault>,
 }
 
@@ -35,17 +41,23 @@ impl Units {
         Units {
             files,
             programs,
-            policies: BTreeMap::new(),
+            config: Config::default(),
+            world: World::default(),
+            cgroups: Cgroups::new(),
             details: HashMap::new(),
         }
     }
 
-    pub(super) fn policies(&self) -> &BTreeMap<String, UnitPolicy> {
-        &self.policies
+    pub(super) fn world(&self) -> &World {
+        &self.world
+    }
+
+    pub(super) fn cgroups(&self) -> &Cgroups {
+        &self.cgroups
     }
 
     pub(super) fn names(&self) -> impl Iterator<Item = &String> {
-        self.policies.keys()
+        self.world.units.keys()
     }
 
     pub(super) fn running(&self) -> usize {
@@ -53,14 +65,24 @@ impl Units {
     }
 
     pub(super) fn cgroup(&self, name: &str) -> Option<CgroupId> {
-        self.policies.get(name)?.cgroup.map(|(id, _)| id)
+        self.cgroups.get(name).map(|(id, _)| *id)
+    }
+
+    /// Takes another configuration, for all units.
+    pub(super) fn configure(&mut self, config: Config) {
+        self.world.defaults = config.defaults().clone();
+        self.config = config;
+        let names: Vec<String> = self.names().cloned().collect();
+        for name in names {
+            self.gather(&name);
+        }
     }
 
     /// Takes what systemd says about a unit. Returns whether its files were read for that.
     pub(super) fn learn(&mut self, facts: UnitFacts, tree: &Tree, index: &mut Index) -> bool {
         let UnitFacts { name, running } = facts;
         let mut fresh = false;
-        self.policies.entry(name.clone()).or_default();
+        self.world.units.entry(name.clone()).or_default();
         let detail = self.details.entry(name.clone()).or_default();
         detail.running = running.is_some();
         if let Some(RunningFacts {
@@ -74,8 +96,8 @@ impl Units {
             let as_read = Some((files, loaded));
             fresh = detail.read != as_read;
             detail.read = as_read;
-            if let Some(policy) = self.policies.get_mut(&name) {
-                policy.slice = slice;
+            if let Some(unit) = self.world.units.get_mut(&name) {
+                unit.slice = slice;
             }
             if fresh {
                 self.read_files(&name);
@@ -87,86 +109,100 @@ impl Units {
     }
 
     pub(super) fn forget(&mut self, name: &str, index: &mut Index) {
-        if let Some(UnitPolicy {
-            cgroup: Some((id, _)),
-            ..
-        }) = self.policies.remove(name)
-        {
+        if let Some((id, _)) = self.cgroups.remove(name) {
             index.remove(id);
         }
+        self.world.units.remove(name);
         self.details.remove(name);
     }
 
     /// Reads the files of all units again.
     pub(super) fn reread_files(&mut self) {
-        let names: Vec<String> = self.policies.keys().cloned().collect();
+        let names: Vec<String> = self.names().cloned().collect();
         for name in names {
             self.read_files(&name);
+            self.gather(&name);
         }
     }
 
     fn read_files(&mut self, name: &str) {
-        let (Some(detail), Some(policy)) =
-            (self.details.get_mut(name), self.policies.get_mut(name))
-        else {
+        let Some(detail) = self.details.get_mut(name) else {
             return;
         };
         let Some((paths, _)) = &detail.read else {
             return;
         };
         let (declared, faults) = directives::read(name, paths, &self.files, self.programs);
-        policy.own = in_force(&declared, policy.own.as_ref());
+        detail.said = directives::in_force(declared, &detail.said);
         detail.faults = faults;
     }
 
-    /// Looks which cgroup a unit has now.
+    /// Looks which cgroup a unit has now, and what is written on it.
     pub(super) fn look_at_cgroup(&mut self, name: &str, tree: &Tree, index: &mut Index) {
-        let (Some(detail), Some(policy)) = (self.details.get(name), self.policies.get_mut(name))
-        else {
+        let Some(detail) = self.details.get_mut(name) else {
             return;
         };
-        let before = policy.cgroup.map(|(id, _)| id);
-        policy.cgroup = if name == unit_name::ROOT_SLICE {
+        let before = self.cgroups.remove(name);
+        let found = if name == unit_name::ROOT_SLICE {
             // The root has no limit and no OOM of its own: what is said for it is said for the system.
             Some((CgroupId::SYSTEM, 0))
         } else {
-            detail
-                .cgroup_path
-                .as_deref()
-                .and_then(|path| tree.id(path).map(|id| (id, path)))
+            let path = detail.cgroup_path.as_deref();
+            path.and_then(|path| tree.id(path).map(|id| (id, path)))
                 .map(|(id, path)| {
                     index.insert(id, path);
                     (id, depth(path))
                 })
         };
-        if let Some(before) = before
-            && policy.cgroup.map(|(id, _)| id) != Some(before)
+        detail.attribute = match (&found, &detail.cgroup_path) {
+            (Some(_), Some(path)) => preference::read(tree, path),
+            _ => Layer::default(),
+        };
+        if let Some((id, _)) = before
+            && found.is_none_or(|(now, _)| now != id)
         {
-            index.remove(before);
+            index.remove(id);
         }
+        if let Some(found) = found {
+            self.cgroups.insert(name.to_owned(), found);
+        }
+        self.gather(name);
+    }
+
+    /// Puts together what is said about a unit.
+    fn gather(&mut self, name: &str) {
+        let (Some(detail), Some(UnitSaid { sources, .. })) =
+            (self.details.get(name), self.world.units.get_mut(name))
+        else {
+            return;
+        };
+        sources.clear();
+        let of_its_own = [
+            (Speaker::UnitFiles, &detail.said),
+            (Speaker::Attribute, &detail.attribute),
+        ];
+        sources.extend(
+            of_its_own
+                .into_iter()
+                .filter(|(_, layer)| !layer.is_empty())
+                .map(|(speaker, layer)| (speaker, layer.clone())),
+        );
+        let sections = self.config.for_unit(name).into_iter();
+        sources.extend(sections.map(|(speaker, layer)| (speaker, layer.clone())));
     }
 
     /// A cgroup is gone; whose ever it was has none.
     pub(super) fn cgroup_is_gone(&mut self, gone: CgroupId) {
-        for policy in self.policies.values_mut() {
-            if policy.cgroup.is_some_and(|(id, _)| id == gone) {
-                policy.cgroup = None;
-            }
-        }
+        self.cgroups.retain(|_, (id, _)| *id != gone);
     }
 
-    /// Tells what is wrong with every unit.
-    pub(super) fn report(&self, refusals: &Refusals, book: &mut FaultBook) {
-        let faults = self.policies.iter().filter_map(|(name, policy)| {
-            let mut faults = self.details.get(name)?.faults.clone();
-            faults.extend(
-                policy
-                    .cgroup
-                    .and_then(|(id, _)| refusals.fault(id))
-                    .cloned(),
-            );
-            (!faults.is_empty()).then(|| (name.clone(), faults))
-        });
-        book.update(faults.collect());
+    /// Adds what is wrong with every unit.
+    pub(super) fn report(&self, refusals: &Refusals, faults: &mut Faults) {
+        for (name, detail) in &self.details {
+            let refused = self.cgroup(name).and_then(|id| refusals.fault(id));
+            for fault in detail.faults.iter().chain(refused) {
+                faults.add_unit(name, fault.clone());
+            }
+        }
     }
 }

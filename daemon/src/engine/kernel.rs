@@ -4,11 +4,16 @@
 //! Together with [`probe`](super::probe) and the BPF code's `kernel.h`, this is the only place that knows the shape of the
 //! kernel's interface.
 
-use super::{AttachError, Engine, Event, EventsError, Kill, KilledProcess};
+use super::{
+    AttachError, Engine, Event, EventsError, Kill, KilledProcess, ParameterError, SettingsError,
+};
 use crate::fault::causes;
-use crate::policy::{CgroupId, Policy};
-use bpf_oomd_bpf::{EventsError as RingError, PolicyProgram, SharedMaps};
-use std::collections::HashMap;
+use crate::policy::{self, CgroupId, Decider, OwnSettings};
+use bpf_oomd_bpf::{
+    CgroupSettings, EventsError as RingError, MapError, PolicyMark, PolicyProgram, SharedMaps,
+    policy_parameters,
+};
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
@@ -76,6 +81,8 @@ pub struct KernelEngine {
     shared: SharedMaps,
     /// Loaded when first used, and kept: a policy that was wanted once is wanted again.
     programs: HashMap<String, PolicyProgram>,
+    /// What is said of the parameters of each, also of those that are not loaded.
+    parameters: HashMap<String, BTreeMap<String, u64>>,
     /// Links; closing one detaches.
     attachments: HashMap<CgroupId, OwnedFd>,
 }
@@ -86,6 +93,7 @@ impl KernelEngine {
         Ok(KernelEngine {
             shared: SharedMaps::new()?,
             programs: HashMap::new(),
+            parameters: HashMap::new(),
             attachments: HashMap::new(),
         })
     }
@@ -97,6 +105,12 @@ impl KernelEngine {
                     name: name.to_owned(),
                     reason: causes(&error),
                 })?;
+            if let Some(said) = self.parameters.get(name) {
+                give_parameters(&program, said).map_err(|error| AttachError::Load {
+                    name: name.to_owned(),
+                    reason: causes(&error),
+                })?;
+            }
             self.programs.insert(name.to_owned(), program);
         }
         Ok(&self.programs[name])
@@ -112,16 +126,9 @@ impl Engine for KernelEngine {
         &mut self,
         id: CgroupId,
         cgroup: Option<BorrowedFd<'_>>,
-        policy: &Policy,
+        program: &str,
     ) -> Result<(), AttachError> {
-        let Policy::Bpf(name) = policy else {
-            // The walk from a cgroup that ran out does not stop at one without an attachment.
-            return Err(AttachError::Unsupported(
-                "policy \"kernel\" has no effect below a slice with a policy program: \
-                 the slice's program decides for everything in it",
-            ));
-        };
-        let program = self.program(name)?;
+        let program = self.program(program)?;
         let link =
             struct_ops_link(program.struct_ops_map(), cgroup).map_err(|error| {
                 match error.raw_os_error() {
@@ -141,6 +148,36 @@ impl Engine for KernelEngine {
         self.attachments.remove(&id);
     }
 
+    fn put_settings(&mut self, id: CgroupId, settings: &OwnSettings) -> Result<(), SettingsError> {
+        self.shared
+            .put_settings(id.0, &settings.into())
+            .map_err(|error| SettingsError::new(id, &error))
+    }
+
+    fn remove_settings(&mut self, id: CgroupId) -> Result<(), SettingsError> {
+        self.shared
+            .remove_settings(id.0)
+            .map_err(|error| SettingsError::new(id, &error))
+    }
+
+    fn set_parameters(
+        &mut self,
+        program: &'static str,
+        said: &BTreeMap<String, u64>,
+    ) -> Result<(), ParameterError> {
+        if self.parameters.get(program) == Some(said) {
+            return Ok(());
+        }
+        self.parameters.insert(program.to_owned(), said.clone());
+        match self.programs.get(program) {
+            Some(loaded) => give_parameters(loaded, said).map_err(|error| ParameterError {
+                program,
+                reason: causes(&error),
+            }),
+            None => Ok(()),
+        }
+    }
+
     fn events_fd(&self) -> BorrowedFd<'_> {
         self.shared.epoll_fd()
     }
@@ -155,6 +192,39 @@ impl Engine for KernelEngine {
         self.shared
             .lost()
             .map_err(|error| EventsError(causes(&error)))
+    }
+}
+
+/// Each parameter gets what is said, or its default.
+fn give_parameters(program: &PolicyProgram, said: &BTreeMap<String, u64>) -> Result<(), MapError> {
+    for parameter in policy_parameters(program.name()) {
+        let value = said
+            .get(&parameter.name)
+            .copied()
+            .unwrap_or(parameter.default);
+        program.set_parameter(&parameter.name, value)?;
+    }
+    Ok(())
+}
+
+impl From<&OwnSettings> for CgroupSettings {
+    fn from(settings: &OwnSettings) -> Self {
+        CgroupSettings {
+            kill: settings.kill.map(|kill| match kill {
+                policy::Kill::Cgroup => bpf_oomd_bpf::Kill::Cgroup,
+                policy::Kill::Process => bpf_oomd_bpf::Kill::Process,
+            }),
+            preference: settings.preference.map(|preference| match preference {
+                policy::Preference::None => bpf_oomd_bpf::Preference::None,
+                policy::Preference::Avoid => bpf_oomd_bpf::Preference::Avoid,
+                policy::Preference::Omit => bpf_oomd_bpf::Preference::Omit,
+            }),
+            policy: settings.decider.map(|decider| match decider {
+                Decider::Program => PolicyMark::Program,
+                Decider::Kernel => PolicyMark::Kernel,
+            }),
+            cooldown: settings.cooldown,
+        }
     }
 }
 
@@ -173,6 +243,15 @@ impl From<bpf_oomd_bpf::Event> for Event {
                 usage_before: record.usage_before,
                 victim_bytes: record.victim_bytes,
                 victim_score: record.victim_score,
+                preference: match record.preference {
+                    bpf_oomd_bpf::Preference::None => policy::Preference::None,
+                    bpf_oomd_bpf::Preference::Avoid => policy::Preference::Avoid,
+                    bpf_oomd_bpf::Preference::Omit => policy::Preference::Omit,
+                },
+                kill: match record.kill {
+                    bpf_oomd_bpf::Kill::Cgroup => policy::Kill::Cgroup,
+                    bpf_oomd_bpf::Kill::Process => policy::Kill::Process,
+                },
                 candidates: record.candidates,
                 handler_us: record.handler_us,
                 processes_total: record.processes_total,

@@ -7,7 +7,9 @@
 pub mod kernel;
 pub mod probe;
 
-use crate::policy::{CgroupId, Policy};
+use crate::fault::causes;
+use crate::policy::{self, CgroupId, OwnSettings, Preference};
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::BorrowedFd;
 
@@ -16,17 +18,33 @@ pub trait Engine {
     /// The names of the policy programs there are.
     fn programs(&self) -> &'static [&'static str];
 
-    /// Puts a policy on a cgroup, or on the system if `cgroup` is None and `id` is [`CgroupId::SYSTEM`]. Nothing is attached
+    /// Puts a policy program on a cgroup, or on the system if `cgroup` is None and `id` is [`CgroupId::SYSTEM`]. Nothing is attached
     /// there before. `cgroup` is an open directory and need not stay open.
     fn attach(
         &mut self,
         id: CgroupId,
         cgroup: Option<BorrowedFd<'_>>,
-        policy: &Policy,
+        program: &str,
     ) -> Result<(), AttachError>;
 
     /// Takes away what is attached to a cgroup, or forgets it if the cgroup is gone.
     fn detach(&mut self, id: CgroupId);
+
+    /// Tells policy programs what is said about a cgroup, in place of what they were told before. Acts on the next OOM; nothing is
+    /// attached or detached for it.
+    fn put_settings(&mut self, id: CgroupId, settings: &OwnSettings) -> Result<(), SettingsError>;
+
+    /// Takes away what is said about a cgroup. That there is nothing is fine: what belongs to a cgroup with an attachment goes
+    /// with the cgroup.
+    fn remove_settings(&mut self, id: CgroupId) -> Result<(), SettingsError>;
+
+    /// Gives the parameters of a policy program the values that are said, and all others their defaults. Acts on the next OOM; a
+    /// program that is not loaded yet has them when it is.
+    fn set_parameters(
+        &mut self,
+        program: &'static str,
+        said: &BTreeMap<String, u64>,
+    ) -> Result<(), ParameterError>;
 
     /// Readable when there are events.
     fn events_fd(&self) -> BorrowedFd<'_>;
@@ -66,6 +84,10 @@ pub struct Kill {
     pub victim_bytes: u64,
     /// The score that made it the victim; what it measures is the program's business.
     pub victim_score: u64,
+    /// Whether the victim was one that is to be avoided.
+    pub preference: Preference,
+    /// What of the victim was killed.
+    pub kill: policy::Kill,
     /// Leaves that could have been chosen, the victim included.
     pub candidates: u32,
     /// Microseconds spent deciding and killing.
@@ -96,9 +118,6 @@ pub enum AttachError {
     /// Somebody else has something attached there.
     #[error("another program has an OOM policy attached to this cgroup")]
     Busy,
-    /// The engine cannot do this.
-    #[error("{0}")]
-    Unsupported(&'static str),
     /// The policy program does not load.
     #[error("policy program {name:?} does not load: {reason}")]
     Load {
@@ -115,6 +134,35 @@ pub enum AttachError {
         /// Why it went wrong.
         source: io::Error,
     },
+}
+
+/// Why policy programs do not know what is said about a cgroup.
+#[derive(Debug, thiserror::Error)]
+#[error("settings of the cgroup with id {id} cannot be changed: {reason}")]
+pub struct SettingsError {
+    /// The cgroup.
+    pub id: CgroupId,
+    /// Why not.
+    pub reason: String,
+}
+
+impl SettingsError {
+    fn new(id: CgroupId, error: &dyn std::error::Error) -> Self {
+        SettingsError {
+            id,
+            reason: causes(error),
+        }
+    }
+}
+
+/// Why a parameter of a policy program is not what was said.
+#[derive(Debug, thiserror::Error)]
+#[error("parameters of policy program {program:?} cannot be changed: {reason}")]
+pub struct ParameterError {
+    /// The program.
+    pub program: &'static str,
+    /// Why not.
+    pub reason: String,
 }
 
 /// Why events cannot be read.

@@ -4,6 +4,8 @@
 //! Nothing in this room does I/O: every function here is a function of its arguments, so that the rules of
 //! precedence and of attaching can be tested with properties instead of machines.
 
+mod desired;
+mod layer;
 mod name;
 mod plan;
 mod pressure;
@@ -11,10 +13,12 @@ mod resolve;
 mod setting;
 mod suggest;
 
+pub use desired::{Cgroups, Decider, Desired, OwnSettings, desired_attachments, desired_settings};
+pub use layer::Layer;
 pub use name::{Policy, PolicyNameError};
-pub use plan::{Action, Desired, plan};
+pub use plan::{Action, State, plan};
 pub use pressure::{AppliesTo, Level, Part, Pressure, PressureError, Resource};
-pub use resolve::{Declaration, Resolution, Source, UnitPolicy, desired, in_force, resolve};
+pub use resolve::{Speaker, Statement, UnitSaid, Verdict, World};
 pub use setting::{
     Assignment, DEFAULT_COOLDOWN, Key, Kill, LONGEST_COOLDOWN, Preference, Section, SettingError,
     Value, did_you_mean,
@@ -27,17 +31,20 @@ use std::path::PathBuf;
 /// Where a value was said: the place an administrator has to open to change it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Provenance {
-    /// The file, as systemd names it.
+    /// The file, as systemd names it; for an attribute of a cgroup the cgroup's directory.
     pub file: PathBuf,
-    /// Line, counted from 1.
+    /// Line, counted from 1; 0 for what is no text.
     pub line: u32,
-    /// Column of the value's first character, counted in characters from 1.
+    /// Column of the value's first character, counted in characters from 1; 0 for what is no text.
     pub column: u32,
 }
 
 impl fmt::Display for Provenance {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}:{}", self.file.display(), self.line, self.column)
+        match self.line {
+            0 => write!(f, "{}", self.file.display()),
+            line => write!(f, "{}:{line}:{}", self.file.display(), self.column),
+        }
     }
 }
 

@@ -1,355 +1,346 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Which policy a unit has, and why.
+//! Which value each setting of a unit has, and why.
 //!
-//! Today a policy is said in unit files. A unit's own files come first, then those of the nearest slice above it that
-//! says something, then the default: `kernel`.
-//!
-//! A policy that a unit inherits needs no attachment on the unit. The kernel's OOM walk goes up from the cgroup that ran
-//! out, so the slice's attachment covers everything below it, from the first instruction of its first process.
+//! Who speaks, most important first: the unit's own sources (its files, then the configuration's sections about it, the most
+//! specific first), those of the slices above it from the nearest up, the configuration's defaults, and what is built in. For each
+//! setting the first one that says something decides; the others are kept for those who ask ([`explain`]).
 
-use super::{CgroupId, Desired, Policy, Provenance};
+use super::{Assignment, Key, Layer, Policy, Value};
 use crate::systemd::unit_name;
 use std::collections::BTreeMap;
+use std::fmt;
 
-/// What a unit's own files say, taken together.
+/// Everything that is said, about every unit.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Declaration {
-    /// The last valid assignment that was not reset after.
-    pub policy: Option<(Policy, Provenance)>,
-    /// Whether the assignment that should have decided is unusable: it is misspelt, or it may be in a file that
-    /// could not be read.
-    pub faulty: bool,
+pub struct World {
+    /// By unit. Units that nothing is said about need not be here, as long as the slice they are in is known.
+    pub units: BTreeMap<String, UnitSaid>,
+    /// The configuration's `[defaults]`.
+    pub defaults: Layer,
 }
 
-/// The policy of its own that a unit has, given what its files say now and what was in force before.
-///
-/// Bad input does not take a good policy away: as long as the deciding assignment is faulty, what was in force stays in force
-/// (`last_good`). Where nothing was in force yet, a faulty assignment counts as not written: an earlier valid one in
-/// the unit's files decides, as systemd does it, and else the slice above.
-pub fn in_force(
-    declared: &Declaration,
-    last_good: Option<&(Policy, Provenance)>,
-) -> Option<(Policy, Provenance)> {
-    match last_good {
-        Some(good) if declared.faulty => Some(good.clone()),
-        _ => declared.policy.clone(),
-    }
-}
-
-/// What resolution needs to know of a unit.
+/// What is said about one unit.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct UnitPolicy {
-    /// The policy of its own, by [`in_force`].
-    pub own: Option<(Policy, Provenance)>,
+pub struct UnitSaid {
+    /// Its own sources, most important first.
+    pub sources: Vec<(Speaker, Layer)>,
     /// The slice it is in. None for the root slice.
     pub slice: Option<String>,
-    /// Its cgroup and how many cgroups are above that, while it has one.
-    pub cgroup: Option<(CgroupId, usize)>,
 }
 
-/// Why a unit has the policy it has.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Source {
-    /// Its own files say so.
-    Own(Provenance),
-    /// The nearest slice above it that says something.
-    Slice(String, Provenance),
-    /// Nobody says anything.
-    Default,
+/// Who says something.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Speaker {
+    /// The unit's own files.
+    UnitFiles,
+    /// What systemd made of `ManagedOOMPreference=` in the unit's files: an extended attribute of its cgroup.
+    Attribute,
+    /// A section of the configuration, as it is headed there: `slice."NAME"`, `unit."GLOB"`.
+    Section(String),
+    /// The configuration's `[defaults]`.
+    Defaults,
+    /// Nobody.
+    BuiltIn,
 }
 
-/// The policy a unit has, and why.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Resolution {
-    /// The policy.
-    pub policy: Policy,
-    /// Where it was said.
-    pub source: Source,
-}
-
-/// The policy of a unit. Unknown units, and slices systemd has not loaded, say nothing.
-pub fn resolve(units: &BTreeMap<String, UnitPolicy>, unit: &str) -> Resolution {
-    if let Some((policy, at)) = units.get(unit).and_then(|known| known.own.as_ref()) {
-        return Resolution {
-            policy: policy.clone(),
-            source: Source::Own(at.clone()),
-        };
-    }
-    above(units, unit)
-}
-
-/// The policy that covers a unit from above, its own left out.
-fn above(units: &BTreeMap<String, UnitPolicy>, unit: &str) -> Resolution {
-    let mut next = slice_of(units, unit);
-    while let Some(slice) = next {
-        if let Some((policy, at)) = units.get(&slice).and_then(|known| known.own.as_ref()) {
-            return Resolution {
-                policy: policy.clone(),
-                source: Source::Slice(slice, at.clone()),
-            };
+impl fmt::Display for Speaker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Speaker::UnitFiles => f.write_str("unit files"),
+            Speaker::Attribute => f.write_str("attribute of the cgroup"),
+            Speaker::Section(heading) => write!(f, "[{heading}]"),
+            Speaker::Defaults => f.write_str("[defaults]"),
+            Speaker::BuiltIn => f.write_str("built in"),
         }
-        next = unit_name::parent_slice(&slice);
-    }
-    Resolution {
-        policy: Policy::Kernel,
-        source: Source::Default,
     }
 }
 
-/// The slice a unit is in. A slice's place is in its name; it need not be asked for, and a wrong answer cannot make a loop.
-fn slice_of(units: &BTreeMap<String, UnitPolicy>, unit: &str) -> Option<String> {
-    if unit.ends_with(".slice") {
-        return unit_name::parent_slice(unit);
+impl World {
+    /// The value of a setting that a unit's own sources say, with its place.
+    pub fn own(&self, unit: &str, key: Key) -> Option<(&Value, &Speaker, &Assignment)> {
+        self.own_by(unit, key, |_| true)
     }
-    units.get(unit)?.slice.clone()
-}
 
-/// What should be attached where.
-///
-/// `kernel` needs something in the kernel only where a policy program above would otherwise decide for the unit:
-/// the walk does not stop at a cgroup that has no attachment.
-pub fn desired(units: &BTreeMap<String, UnitPolicy>) -> BTreeMap<CgroupId, Desired> {
-    units
-        .iter()
-        .filter_map(|(name, unit)| {
-            let (policy, _) = unit.own.as_ref()?;
-            let (id, depth) = unit.cgroup?;
-            if *policy == Policy::Kernel && above(units, name).policy == Policy::Kernel {
-                return None;
+    /// The same, of some speakers only.
+    pub(super) fn own_by(
+        &self,
+        unit: &str,
+        key: Key,
+        counts: impl Fn(&Speaker) -> bool,
+    ) -> Option<(&Value, &Speaker, &Assignment)> {
+        let sources = self.units.get(unit).map(|unit| unit.sources.iter());
+        let said = sources
+            .into_iter()
+            .flatten()
+            .filter(|(speaker, _)| counts(speaker))
+            .find_map(|(speaker, layer)| {
+                let (value, assignment) = layer.decides(key)?;
+                Some((value, speaker, assignment))
+            });
+        // What is said for everything is said for the root slice: nothing is above it.
+        let by_default = || {
+            let (value, assignment) = self.defaults.decides(key)?;
+            (unit == unit_name::ROOT_SLICE).then_some((value, &Speaker::Defaults, assignment))
+        };
+        said.or_else(by_default)
+    }
+
+    /// The value that a setting of a unit has. None only for pressure that nobody says anything about.
+    pub fn value(&self, unit: &str, key: Key) -> Option<Value> {
+        let mut next = Some(unit.to_owned());
+        while let Some(unit) = next {
+            if let Some((value, ..)) = self.own(&unit, key) {
+                return Some(value.clone());
             }
-            let want = Desired {
-                unit: name.clone(),
-                policy: policy.clone(),
-                depth,
-            };
-            Some((id, want))
+            next = self.slice_of(&unit);
+        }
+        match self.defaults.decides(key) {
+            Some((value, _)) => Some(value.clone()),
+            None => Value::built_in(key),
+        }
+    }
+
+    /// The policy that decides about a unit's own OOM: `kernel` also where everything is turned off.
+    pub fn policy(&self, unit: &str) -> Policy {
+        match (
+            self.value(unit, Key::Enabled),
+            self.value(unit, Key::Policy),
+        ) {
+            (Some(Value::Enabled(true)), Some(Value::Policy(policy))) => policy,
+            _ => Policy::Kernel,
+        }
+    }
+
+    /// The slice a unit is in. A slice's place is in its name; it need not be asked for, and a wrong answer cannot make a loop.
+    pub fn slice_of(&self, unit: &str) -> Option<String> {
+        if unit.ends_with(".slice") {
+            return unit_name::parent_slice(unit);
+        }
+        self.units.get(unit)?.slice.clone()
+    }
+
+    /// Everything that is said about a setting of a unit, the one that decides first, and then in the order in which they would
+    /// decide if those before did not.
+    pub fn explain(&self, unit: &str, key: Key) -> Vec<Statement> {
+        let mut all = Vec::new();
+        let mut next = Some(unit.to_owned());
+        while let Some(about) = next {
+            for (speaker, layer) in self.units.get(&about).map_or(&[][..], |unit| &unit.sources) {
+                all.extend(statements(&about, speaker, layer, key));
+            }
+            next = self.slice_of(&about);
+        }
+        all.extend(statements(unit, &Speaker::Defaults, &self.defaults, key));
+        if let Some(value) = Value::built_in(key) {
+            all.push(Statement {
+                about: unit.to_owned(),
+                speaker: Speaker::BuiltIn,
+                assignment: None,
+                value: Some(value),
+                verdict: Verdict::Overruled,
+            });
+        }
+        if let Some(winner) = all.iter_mut().find(|it| it.verdict == Verdict::Overruled) {
+            winner.verdict = Verdict::Decides;
+        }
+        all
+    }
+}
+
+/// What one source says about one setting, the assignment that counts first.
+fn statements(about: &str, speaker: &Speaker, layer: &Layer, key: Key) -> Vec<Statement> {
+    let history = layer.history(key);
+    let last = history.len().wrapping_sub(1);
+    history
+        .iter()
+        .enumerate()
+        .rev()
+        .map(|(index, assignment)| Statement {
+            about: about.to_owned(),
+            speaker: speaker.clone(),
+            value: assignment.value.clone(),
+            assignment: Some(assignment.clone()),
+            verdict: if assignment.value.is_none() {
+                Verdict::Resets
+            } else if index == last {
+                Verdict::Overruled
+            } else if history[index + 1..]
+                .iter()
+                .any(|later| later.value.is_none())
+            {
+                Verdict::Reset
+            } else {
+                Verdict::SaidAgain
+            },
         })
         .collect()
+}
+
+/// One thing that is said about a setting of a unit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Statement {
+    /// The unit that it is said about: the unit itself, or a slice above it.
+    pub about: String,
+    /// Who says it.
+    pub speaker: Speaker,
+    /// What is said. None for one that takes back what was said before.
+    pub value: Option<Value>,
+    /// Where. None for what is built in.
+    pub assignment: Option<Assignment>,
+    /// What comes of it.
+    pub verdict: Verdict,
+}
+
+/// What comes of a statement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Verdict {
+    /// This is the value.
+    Decides,
+    /// Somebody who comes first says something.
+    Overruled,
+    /// The same source says something else later.
+    SaidAgain,
+    /// The same source takes it back later.
+    Reset,
+    /// It takes back what the same source said before.
+    Resets,
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Verdict::Decides => "decides",
+            Verdict::Overruled => "overruled by what comes before it",
+            Verdict::SaidAgain => "assigned again later",
+            Verdict::Reset => "reset later",
+            Verdict::Resets => "resets what was assigned before",
+        })
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
+    use crate::policy::{Kill, Provenance};
 
-    fn at(file: &str) -> Provenance {
-        Provenance {
-            file: file.into(),
-            line: 2,
-            column: 18,
-        }
+    fn assignment(text: &str, line: u32) -> (Key, Assignment) {
+        let at = Provenance {
+            file: "f".into(),
+            line,
+            column: 1,
+        };
+        let value = match text {
+            "" => None,
+            text => Some(Value::parse(Key::Kill, text, &[]).unwrap()),
+        };
+        (Key::Kill, Assignment { value, at })
     }
 
-    fn bpf(name: &str) -> Policy {
-        Policy::Bpf(name.into())
-    }
-
-    fn unit(slice: Option<&str>, own: Option<Policy>, id: u64, depth: usize) -> UnitPolicy {
-        UnitPolicy {
-            own: own.map(|policy| (policy, at("f"))),
-            slice: slice.map(str::to_owned),
-            cgroup: Some((CgroupId(id), depth)),
-        }
-    }
-
-    fn world(units: &[(&str, UnitPolicy)]) -> BTreeMap<String, UnitPolicy> {
-        units
+    fn layer(texts: &[&str]) -> Layer {
+        texts
             .iter()
-            .map(|(name, unit)| ((*name).to_owned(), unit.clone()))
+            .zip(1..)
+            .map(|(text, line)| assignment(text, line))
+            .collect()
+    }
+
+    fn unit(slice: &str, sources: &[(Speaker, Layer)]) -> UnitSaid {
+        UnitSaid {
+            sources: sources.to_vec(),
+            slice: Some(slice.to_owned()),
+        }
+    }
+
+    fn section(heading: &str) -> Speaker {
+        Speaker::Section(heading.to_owned())
+    }
+
+    fn told(world: &World, unit: &str) -> Vec<String> {
+        world
+            .explain(unit, Key::Kill)
+            .into_iter()
+            .map(|it| {
+                let value = it.value.map_or("reset".into(), |value| value.to_string());
+                format!("{value} {} {}: {}", it.about, it.speaker, it.verdict)
+            })
             .collect()
     }
 
     #[test]
-    fn the_units_own_policy_comes_first_then_the_nearest_slice_then_the_default() {
-        let units = world(&[
-            ("-.slice", unit(None, None, 0, 0)),
-            ("a.slice", unit(Some("-.slice"), Some(bpf("top")), 1, 1)),
-            ("a-b.slice", unit(Some("a.slice"), None, 2, 2)),
-            (
-                "own.service",
-                unit(Some("a-b.slice"), Some(bpf("mine")), 3, 3),
-            ),
-            ("below.service", unit(Some("a-b.slice"), None, 4, 3)),
-            ("alone.service", unit(Some("system.slice"), None, 5, 2)),
-        ]);
-        assert_eq!(resolve(&units, "own.service").source, Source::Own(at("f")));
-        assert_eq!(
-            resolve(&units, "below.service"),
-            Resolution {
-                policy: bpf("top"),
-                source: Source::Slice("a.slice".into(), at("f")),
-            }
+    fn the_whole_chain_is_told_losers_included() {
+        let mut world = World {
+            defaults: layer(&["process"]),
+            ..World::default()
+        };
+        let files = (
+            Speaker::UnitFiles,
+            layer(&["process", "", "cgroup", "process"]),
         );
-        assert_eq!(resolve(&units, "alone.service").source, Source::Default);
+        let glob = (section("unit.\"*\""), layer(&["cgroup"]));
+        let slice = (section("slice.\"a.slice\""), layer(&["process"]));
+        world
+            .units
+            .insert("x.service".into(), unit("a-b.slice", &[files, glob]));
+        world
+            .units
+            .insert("a.slice".into(), unit("-.slice", &[slice]));
+        assert_eq!(
+            told(&world, "x.service"),
+            [
+                "process x.service unit files: decides",
+                "cgroup x.service unit files: assigned again later",
+                "reset x.service unit files: resets what was assigned before",
+                "process x.service unit files: reset later",
+                "cgroup x.service [unit.\"*\"]: overruled by what comes before it",
+                "process a.slice [slice.\"a.slice\"]: overruled by what comes before it",
+                "process x.service [defaults]: overruled by what comes before it",
+                "cgroup x.service built in: overruled by what comes before it",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_source_that_takes_back_what_it_said_says_nothing() {
+        let mut world = World::default();
+        let files = (Speaker::UnitFiles, layer(&["cgroup", ""]));
+        let glob = (section("unit.\"*\""), layer(&["process"]));
+        world
+            .units
+            .insert("x.service".into(), unit("a.slice", &[files, glob]));
+        assert_eq!(
+            world.value("x.service", Key::Kill),
+            Some(Value::Kill(Kill::Process))
+        );
+        assert_eq!(
+            told(&world, "x.service")[..2],
+            [
+                "reset x.service unit files: resets what was assigned before",
+                "cgroup x.service unit files: reset later",
+            ]
+        );
     }
 
     #[test]
     fn a_slice_that_systemd_has_not_loaded_is_passed_over() {
-        let units = world(&[
-            ("-.slice", unit(None, Some(bpf("all")), 0, 0)),
-            ("x.service", unit(Some("a-b-c.slice"), None, 1, 4)),
-        ]);
+        let mut world = World::default();
+        let slice = (section("slice.\"-.slice\""), layer(&["process"]));
+        world.units.insert(
+            "-.slice".into(),
+            UnitSaid {
+                sources: vec![slice],
+                slice: None,
+            },
+        );
+        world
+            .units
+            .insert("x.service".into(), unit("a-b-c.slice", &[]));
         assert_eq!(
-            resolve(&units, "x.service").source,
-            Source::Slice("-.slice".into(), at("f"))
+            world.value("x.service", Key::Kill),
+            Some(Value::Kill(Kill::Process))
         );
-    }
-
-    #[test]
-    fn an_inherited_policy_needs_no_attachment() {
-        let units = world(&[
-            ("a.slice", unit(Some("-.slice"), Some(bpf("p")), 1, 1)),
-            ("x.service", unit(Some("a.slice"), None, 2, 2)),
-        ]);
         assert_eq!(
-            desired(&units).into_keys().collect::<Vec<_>>(),
-            [CgroupId(1)]
+            world.value("unknown.service", Key::Kill),
+            Value::built_in(Key::Kill)
         );
-    }
-
-    #[test]
-    fn a_unit_without_a_cgroup_needs_no_attachment() {
-        let mut stopped = unit(Some("-.slice"), Some(bpf("p")), 1, 1);
-        stopped.cgroup = None;
-        assert_eq!(desired(&world(&[("x.service", stopped)])), BTreeMap::new());
-    }
-
-    #[test]
-    fn kernel_is_put_into_the_kernel_only_where_a_program_above_would_decide() {
-        let below = |slice: Option<Policy>| {
-            let units = world(&[
-                ("a.slice", unit(Some("-.slice"), slice, 1, 1)),
-                (
-                    "x.service",
-                    unit(Some("a.slice"), Some(Policy::Kernel), 2, 2),
-                ),
-            ]);
-            desired(&units).contains_key(&CgroupId(2))
-        };
-        assert!(below(Some(bpf("p"))));
-        assert!(!below(Some(Policy::Kernel)));
-        assert!(!below(None));
-    }
-
-    #[test]
-    fn kernel_on_a_slice_ends_what_is_above_it_for_everything_below() {
-        let units = world(&[
-            ("-.slice", unit(None, Some(bpf("p")), 0, 0)),
-            ("a.slice", unit(Some("-.slice"), Some(Policy::Kernel), 1, 1)),
-            (
-                "x.service",
-                unit(Some("a.slice"), Some(Policy::Kernel), 2, 2),
-            ),
-            ("y.service", unit(Some("a.slice"), None, 3, 2)),
-        ]);
-        assert_eq!(resolve(&units, "y.service").policy, Policy::Kernel);
-        assert_eq!(
-            desired(&units).into_keys().collect::<Vec<_>>(),
-            [CgroupId::SYSTEM, CgroupId(1)]
-        );
-    }
-
-    #[test]
-    fn a_fault_on_a_running_unit_leaves_its_last_good_policy_in_force() {
-        let good = (bpf("p"), at("old"));
-        let faulty = Declaration {
-            policy: None,
-            faulty: true,
-        };
-        assert_eq!(in_force(&faulty, Some(&good)), Some(good));
-    }
-
-    #[test]
-    fn a_fault_with_no_last_good_policy_counts_as_not_written() {
-        let earlier = Some((bpf("p"), at("fragment")));
-        let faulty = Declaration {
-            policy: earlier.clone(),
-            faulty: true,
-        };
-        assert_eq!(in_force(&faulty, None), earlier);
-        let only = Declaration {
-            policy: None,
-            faulty: true,
-        };
-        assert_eq!(in_force(&only, None), None);
-    }
-
-    #[test]
-    fn a_policy_that_is_removed_or_reset_does_not_come_back_as_last_good() {
-        let good = (bpf("p"), at("old"));
-        assert_eq!(in_force(&Declaration::default(), Some(&good)), None);
-    }
-
-    const NAMES: [&str; 6] = [
-        "-.slice",
-        "a.slice",
-        "a-b.slice",
-        "b.slice",
-        "x.service",
-        "y.scope",
-    ];
-
-    fn worlds() -> impl Strategy<Value = BTreeMap<String, UnitPolicy>> {
-        let policy = prop_oneof![
-            Just(None),
-            Just(Some(Policy::Kernel)),
-            Just(Some(bpf("p"))),
-            Just(Some(bpf("q"))),
-        ];
-        let one = (
-            policy,
-            // Any slice, also for slices, where only the name counts.
-            prop::option::of(prop::sample::select(&NAMES[..4])),
-            any::<bool>(),
-        );
-        prop::collection::btree_map(prop::sample::select(&NAMES[..]), one, 0..6).prop_map(|units| {
-            units
-                .into_iter()
-                .enumerate()
-                .map(|(i, (name, (own, slice, running)))| {
-                    let mut known = unit(slice, own, i as u64, 1);
-                    if !running {
-                        known.cgroup = None;
-                    }
-                    (name.to_owned(), known)
-                })
-                .collect()
-        })
-    }
-
-    proptest! {
-        #[test]
-        fn resolution_ends_and_has_a_reason(units in worlds(), name in prop::sample::select(&NAMES[..])) {
-            let resolution = resolve(&units, name);
-            match resolution.source {
-                Source::Own(_) => prop_assert!(units[name].own.is_some()),
-                Source::Slice(slice, _) => prop_assert_eq!(&units[&slice].own.as_ref().unwrap().0, &resolution.policy),
-                Source::Default => prop_assert_eq!(resolution.policy, Policy::Kernel),
-            }
-        }
-
-        #[test]
-        fn what_the_kernel_walks_into_is_what_was_resolved(units in worlds()) {
-            // Walk up as the kernel does, over a world in which everything is running, and stop at the first cgroup
-            // that has something attached.
-            let running: BTreeMap<String, UnitPolicy> = units.into_iter().enumerate().map(|(i, (name, mut unit))| {
-                unit.cgroup = Some((CgroupId(i as u64), 1));
-                (name, unit)
-            }).collect();
-            let attached = desired(&running);
-            for name in running.keys() {
-                let mut here = Some(name.clone());
-                let mut met = Policy::Kernel;
-                while let Some(unit) = here {
-                    let id = running.get(&unit).and_then(|known| known.cgroup);
-                    if let Some(want) = id.and_then(|(id, _)| attached.get(&id)) {
-                        met = want.policy.clone();
-                        break;
-                    }
-                    here = slice_of(&running, &unit);
-                }
-                prop_assert_eq!(met, resolve(&running, name).policy, "{}", name);
-            }
-        }
     }
 }

