@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The man pages say what the code does.
+
+use bpf_oomd::policy::{Key, Part, Value};
+use std::fs;
+use std::path::Path;
+
+fn page(name: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../units/usr/share/man")
+        .join(name);
+    let text =
+        fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    text.replace("\\-", "-")
+}
+
+/// Every `.BR NAME " (...)"` with the default that the text below it begins with.
+fn described(page: &str) -> Vec<(String, Option<String>)> {
+    let lines: Vec<&str> = page.lines().collect();
+    lines
+        .windows(2)
+        .filter_map(|pair| {
+            let (name, _) = pair[0].strip_prefix(".BR ")?.split_once(" \" (")?;
+            let default = pair[1].strip_prefix("Default: ");
+            let default = default
+                .and_then(|text| text.split_once('.'))
+                .map(|(value, _)| value);
+            Some((name.to_owned(), default.map(str::to_owned)))
+        })
+        .collect()
+}
+
+#[test]
+fn every_setting_is_described_with_its_default() {
+    let mut expected: Vec<(String, Option<String>)> = Key::ALL
+        .into_iter()
+        .map(|key| {
+            let default = Value::built_in(key).map_or("none".to_owned(), |value| value.to_string());
+            (key.name().to_owned(), Some(default))
+        })
+        .collect();
+    let default = |part| match part {
+        Part::Resource => Some("memory"),
+        Part::Level => Some("full"),
+        Part::Stall => None,
+        Part::Window => Some("1s"),
+        Part::AppliesTo => Some("slice"),
+    };
+    expected.extend(
+        Part::ALL
+            .into_iter()
+            .map(|part| (part.name().to_owned(), default(part).map(str::to_owned))),
+    );
+    assert_eq!(described(&page("man5/bpf-oomd.conf.5")), expected);
+}
+
+#[test]
+fn every_setting_of_unit_files_is_described() {
+    let page = page("man5/bpf-oomd.conf.5");
+    for key in Key::ALL {
+        if let Some(directive) = key.directive() {
+            let line = format!("\n{directive}=|{}", key.name());
+            assert!(page.contains(&line), "{directive}");
+        }
+    }
+}
+
+#[test]
+fn what_cannot_be_a_default_is_said() {
+    let page = page("man5/bpf-oomd.conf.5");
+    let places = Key::ALL.into_iter().filter(|key| !key.is_for_defaults());
+    assert_eq!(page.matches("Not for [defaults].").count(), places.count());
+}
+
+#[test]
+fn the_example_is_valid() {
+    let page = page("man5/bpf-oomd.conf.5");
+    let (_, rest) = page
+        .split_once(".nf\n# /etc/bpf-oomd/conf.d/50-batch.toml\n")
+        .unwrap();
+    let (example, _) = rest.split_once(".fi").unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("50-batch.toml");
+    fs::write(&file, example).unwrap();
+    assert_eq!(bpf_oomd::config::check_file(&file), []);
+}
+
+#[test]
+fn the_vendors_defaults_are_valid() {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../conf.d");
+    let mut files = 0;
+    for entry in fs::read_dir(directory).unwrap() {
+        assert_eq!(bpf_oomd::config::check_file(&entry.unwrap().path()), []);
+        files += 1;
+    }
+    assert_ne!(files, 0);
+}
