@@ -5,9 +5,13 @@
 //! Runs as root in the test machine. What makes the whole system run out of memory is in `system_wide.rs`, for a machine of its own.
 
 mod churn;
+mod configuration;
+mod control;
 mod drop_in;
+mod faulty_configuration;
 mod following;
 mod misspelt;
+mod preference;
 mod refusal;
 mod seed_tree;
 mod service;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What is attached where, as the kernel itself tells it; nobody's word is taken for it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{CStr, c_void};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::path::Path;
@@ -17,17 +17,23 @@ type FdById = unsafe extern "C" fn(u32) -> libc::c_int;
 
 /// The ids of the cgroups that a struct_ops link is on, 0 for the system.
 pub fn attachments() -> BTreeSet<u64> {
-    let mut found = BTreeSet::new();
+    links().into_values().collect()
+}
+
+/// The struct_ops links that there are: the id of each, and of the cgroup that it is on. A link that is made anew has another id.
+pub fn links() -> BTreeMap<u32, u64> {
+    let mut found = BTreeMap::new();
     each(
         libbpf_sys::bpf_link_get_next_id,
         libbpf_sys::bpf_link_get_fd_by_id,
         |link| {
-            // `struct bpf_link_info` (include/uapi/linux/bpf.h): u32 type, and at 24 the struct_ops arm's cgroup_id.
+            // `struct bpf_link_info` (include/uapi/linux/bpf.h): u32 type, u32 id, and at 24 the struct_ops arm's cgroup_id.
             let mut info = [0u64; 32];
             info_of(&link, &mut info);
             let kind = u32::try_from(info[0] & 0xffff_ffff).expect("a u32");
             if kind == libbpf_sys::BPF_LINK_TYPE_STRUCT_OPS {
-                found.insert(info[3]);
+                let id = u32::try_from(info[0] >> 32).expect("a u32");
+                found.insert(id, info[3]);
             }
         },
     );

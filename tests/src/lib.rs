@@ -14,6 +14,7 @@
 pub mod attach;
 pub mod attachments;
 pub mod cgroup;
+pub mod configuration;
 pub mod daemon;
 pub mod hog;
 pub mod ids;
