@@ -45,6 +45,8 @@ pub struct Core<E> {
     unwatched: Option<Fault>,
     attached: BTreeMap<CgroupId, Attached>,
     told: BTreeMap<CgroupId, OwnSettings>,
+    /// Why cgroups could not be told what is said about them.
+    untold: BTreeMap<CgroupId, Fault>,
     refusals: Refusals,
     faults: FaultBook,
     /// Why nothing is heard from systemd, while that is so.
@@ -69,6 +71,7 @@ impl<E: Engine> Core<E> {
             configuration,
             unwatched: None,
             told: BTreeMap::new(),
+            untold: BTreeMap::new(),
             index: Index::default(),
             units,
             attached: BTreeMap::new(),
@@ -182,7 +185,7 @@ impl<E: Engine> Core<E> {
         for fault in self.configuration.faults().iter().chain(&self.unwatched) {
             faults.add(Subject::Configuration, fault.clone());
         }
-        self.units.report(&self.refusals, &mut faults);
+        self.units.report(&self.refusals, &self.untold, &mut faults);
         self.faults.update(faults);
     }
 
@@ -204,6 +207,8 @@ impl<E: Engine> Core<E> {
                 .collect(),
             settings: self.told.clone(),
         };
+        let wanted = &want.settings;
+        self.untold.retain(|id, _| wanted.contains_key(id));
         let mut again = false;
         for action in plan(&want, &have) {
             match action {
@@ -219,10 +224,13 @@ impl<E: Engine> Core<E> {
     fn tell(&mut self, id: CgroupId, settings: OwnSettings) {
         match self.engine.put_settings(id, &settings) {
             Ok(()) => {
+                self.untold.remove(&id);
                 self.told.insert(id, settings);
             }
-            // Not told, it is tried again with the next change. Until then what is above decides.
-            Err(error) => error!("{}", causes(&error)),
+            // It is tried again with the next change, whatever changes. Until then what is above decides.
+            Err(error) => {
+                self.untold.insert(id, Fault::new(causes(&error)));
+            }
         }
     }
 

@@ -10,7 +10,7 @@ use crate::policy::{CgroupId, Cgroups, Layer, Speaker, UnitSaid, World};
 use crate::systemd::facts::{RunningFacts, UnitFacts};
 use crate::systemd::files::Files;
 use crate::systemd::{directives, preference, unit_name};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 
 /// All units that systemd has loaded, as far as they can have a cgroup.
@@ -197,10 +197,17 @@ impl Units {
     }
 
     /// Adds what is wrong with every unit.
-    pub(super) fn report(&self, refusals: &Refusals, faults: &mut Faults) {
+    pub(super) fn report(
+        &self,
+        refusals: &Refusals,
+        untold: &BTreeMap<CgroupId, Fault>,
+        faults: &mut Faults,
+    ) {
         for (name, detail) in &self.details {
-            let refused = self.cgroup(name).and_then(|id| refusals.fault(id));
-            for fault in detail.faults.iter().chain(refused) {
+            let id = self.cgroup(name);
+            let refused = id.and_then(|id| refusals.fault(id));
+            let untold = id.and_then(|id| untold.get(&id));
+            for fault in detail.faults.iter().chain(refused).chain(untold) {
                 faults.add_unit(name, fault.clone());
             }
         }
