@@ -64,18 +64,13 @@ fn systemds_own_setting_is_honoured_and_comes_before_the_configuration() {
         "[Service]\nManagedOOMPreference=omit\n",
     );
     daemon_reload();
-    // What systemd does by itself only when the unit is started.
-    systemctl(&[
-        "set-property",
-        "--runtime",
-        LARGER,
-        "ManagedOOMPreference=omit",
-    ]);
+    // systemd passes it on when it starts the unit.
+    systemctl(&["restart", LARGER]);
+    wait_told(LARGER);
     eventually("the preference of the unit's files decides", || {
         explained(LARGER).contains("  preference: omit")
     });
     the_smaller_one_dies(&tree);
-    systemctl(&["revert", LARGER]);
 }
 
 fn explained(unit: &str) -> String {
