@@ -7,9 +7,10 @@
 use super::parameter::{self, ParameterSpec, Parameters};
 use super::pattern::{UnitPattern, check_slice, is_name};
 use super::section::{self, Scope};
-use super::text::{Text, shown};
+use super::text::Text;
 use super::walk::{Entry, Walk};
 use crate::fault::Fault;
+use crate::policy::shown;
 use crate::policy::{Key, Section};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

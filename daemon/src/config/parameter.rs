@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The parameters of policy programs.
 
-use super::text::shown;
 use super::walk::{Entry, Walk};
 use crate::policy::Provenance;
+use crate::policy::shown;
 use crate::systemd::value::{ValueError, parse_size, parse_time};
 use std::collections::BTreeMap;
 use std::time::Duration;

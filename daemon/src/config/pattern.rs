@@ -3,7 +3,7 @@
 //!
 //! What a unit's name may be is said by systemd.unit(5), and by systemd's src/basic/unit-name.c.
 
-use super::text::shown;
+use crate::policy::shown;
 use crate::policy::{closest, did_you_mean};
 use crate::systemd::unit_name::{ROOT_SLICE, section};
 use glob::Pattern;

@@ -93,16 +93,6 @@ fn count(bytes: &[u8]) -> usize {
     bytes.iter().filter(|byte| **byte & 0xc0 != 0x80).count()
 }
 
-/// Something found in a file as messages show it: not the whole of what is endless, for a journal entry is read by people.
-pub(super) fn shown(text: &str) -> String {
-    const SHOWN: usize = 64;
-    let mut found: String = text.chars().take(SHOWN).collect();
-    if found.len() < text.len() {
-        found.push('…');
-    }
-    found
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

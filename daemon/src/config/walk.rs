@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What all readers of a file's parts share: the way from a table to what is in it, collecting every fault.
 
-use super::text::{Text, shown};
+use super::text::Text;
 use crate::fault::Fault;
+use crate::policy::shown;
 use crate::policy::{Provenance, closest, did_you_mean};
 use crate::systemd::syntax::Position;
 use std::collections::BTreeSet;

@@ -19,6 +19,7 @@ pub use name::{Policy, PolicyNameError};
 pub use plan::{Action, State, plan};
 pub use pressure::{AppliesTo, Level, Part, Pressure, PressureError, Resource};
 pub use resolve::{Speaker, Statement, UnitSaid, Verdict, World};
+pub(crate) use setting::shown;
 pub use setting::{
     Assignment, DEFAULT_COOLDOWN, Key, Kill, LONGEST_COOLDOWN, Preference, Section, SettingError,
     Value, did_you_mean,

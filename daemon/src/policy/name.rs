@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Policy names as an administrator writes them.
 
-use super::closest;
+use super::{closest, shown};
 use std::fmt;
 use std::sync::Arc;
 
@@ -68,15 +68,10 @@ pub struct PolicyNameError {
 
 impl fmt::Display for PolicyNameError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        /// Longer values are cut in messages: a journal entry is read by people.
-        const SHOWN: usize = 64;
-        let mut found: String = self.found.chars().take(SHOWN).collect();
-        if found.len() < self.found.len() {
-            found.push('…');
-        }
         write!(
             f,
-            "unknown policy {found:?}, expected one of: {}",
+            "unknown policy {:?}, expected one of: {}",
+            shown(&self.found),
             self.expected.join(", ")
         )?;
         if let Some(suggestion) = &self.suggestion {
