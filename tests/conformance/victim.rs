@@ -82,11 +82,12 @@ fn the_kernels_killer_holds_off_too_when_the_policy_is_gone_meanwhile() {
     all_the_time(Duration::from_secs(1), "somebody died", || {
         short.domain.oom_kills() == 1 && short.disliked.is_running() && short.growing.is_running()
     });
-    // What comes after is as on every kernel without policies: once the victim is past the point where the killer finds it among the
-    // tasks, but still has its memory, the next one may have to go.
+    // Nor between the moment when the killer no longer finds the victim among the tasks and the return of its memory.
     exiting.let_go();
     assert!(short.victim.wait_killed());
     short.growing.wait_ready();
+    assert_eq!(short.domain.oom_kills(), 1);
+    assert!(short.disliked.is_running());
 }
 
 #[test]
