@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Compiles every `policies/*.bpf.c` to a BPF object, and makes Rust types of
-//! `include/intf.h`.
+//! Compiles every `policies/*.bpf.c` and `pressure.bpf.c` to a BPF object, and
+//! makes Rust types of `include/intf.h`.
 //!
 //! `BPF_OOMD_CLANG` names the compiler (default `clang-19`; clang 14 is known
 //! to miscompile `bool` kfunc results). The BPF helper headers are those of the
@@ -16,6 +16,8 @@ use std::process::Command;
 use anyhow::{Context as _, Result, bail, ensure};
 
 const DEFAULT_CLANG: &str = "clang-19";
+/// The one object that is no policy.
+const PRESSURE: &str = "pressure.bpf.c";
 
 fn main() -> Result<()> {
     let root = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").context("CARGO_MANIFEST_DIR")?);
@@ -28,6 +30,7 @@ fn main() -> Result<()> {
     println!("cargo::rerun-if-env-changed=BPF_OOMD_CLANG");
     println!("cargo::rerun-if-changed=include");
     println!("cargo::rerun-if-changed=policies");
+    println!("cargo::rerun-if-changed={PRESSURE}");
     println!("cargo::metadata=include={}", include.display());
     println!("cargo::metadata=libbpf_include={}", libbpf.display());
 
@@ -35,14 +38,12 @@ fn main() -> Result<()> {
 
     let policies = policies(&root.join("policies"))?;
     for (name, source) in &policies {
-        compile(
-            source,
-            &out.join(format!("{name}.bpf.o")),
-            &include,
-            &libbpf,
-        )?;
+        let object = out.join("policies").join(format!("{name}.bpf.o"));
+        compile(source, &object, &include, &libbpf)?;
     }
-    fs::write(out.join("policies.rs"), embed(&policies)?).context("writing policies.rs")
+    let object = out.join("pressure.bpf.o");
+    compile(&root.join(PRESSURE), &object, &include, &libbpf)?;
+    fs::write(out.join("objects.rs"), embed(&policies)?).context("writing objects.rs")
 }
 
 /// Policy names and their sources, sorted by name.
@@ -61,6 +62,9 @@ fn policies(dir: &Path) -> Result<Vec<(String, PathBuf)>> {
 }
 
 fn compile(source: &Path, object: &Path, include: &Path, libbpf: &Path) -> Result<()> {
+    if let Some(parent) = object.parent() {
+        fs::create_dir_all(parent).with_context(|| format!("making {}", parent.display()))?;
+    }
     let clang =
         PathBuf::from(env::var_os("BPF_OOMD_CLANG").unwrap_or_else(|| DEFAULT_CLANG.into()));
     let status = Command::new(&clang)
@@ -111,17 +115,25 @@ fn generate_interface(include: &Path, out: &Path) -> Result<()> {
 }
 
 fn embed(policies: &[(String, PathBuf)]) -> Result<String> {
-    let mut code = String::from("static POLICIES: &[Embedded] = &[\n");
+    let include = |object: &str| {
+        format!("&Aligned(*include_bytes!(concat!(env!(\"OUT_DIR\"), \"/{object}.bpf.o\")))")
+    };
+    let mut code = String::new();
+    writeln!(code, "pub(crate) static POLICIES: &[(&str, Bytes)] = &[")?;
     for (name, _) in policies {
         writeln!(
             code,
-            "Embedded {{ name: {name:?}, object: &Aligned(*include_bytes!(concat!(env!(\"OUT_DIR\"), \"/{name}.bpf.o\"))) }},"
+            "({name:?}, {}),",
+            include(&format!("policies/{name}"))
         )?;
     }
-    code.push_str("];\nstatic NAMES: &[&str] = &[\n");
-    for (name, _) in policies {
-        writeln!(code, "{name:?},")?;
-    }
-    code.push_str("];\n");
+    writeln!(code, "];")?;
+    let names: Vec<&str> = policies.iter().map(|(name, _)| name.as_str()).collect();
+    writeln!(code, "pub(crate) static NAMES: &[&str] = &{names:?};")?;
+    writeln!(
+        code,
+        "pub(crate) static PRESSURE: Bytes = {};",
+        include("pressure")
+    )?;
     Ok(code)
 }

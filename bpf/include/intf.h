@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT OR Apache-2.0 */
 /*
  * What the BPF programs and user space tell each other: the events in the ring
- * buffer, the settings of a cgroup, and a ranking run.
+ * buffer, the settings of a cgroup, what is watched for pressure, and a ranking
+ * run.
  *
  * C includes this file, Rust gets its types from it at build time (build.rs),
  * so a layout is written down once. All members have their natural alignment
@@ -30,6 +31,7 @@
 enum oomd_event_kind {
 	OOMD_EVENT_KILL = 1,
 	OOMD_EVENT_CGROUP_OFFLINE = 2,
+	OOMD_EVENT_PRESSURE = 3,
 };
 
 /* Every event in the ring buffer starts with this. */
@@ -53,10 +55,47 @@ struct oomd_process {
 	char comm[OOMD_COMM_LEN];
 };
 
+/* What tasks wait for: the numbers of the kernel's enum psi_res. */
+enum oomd_resource {
+	OOMD_RESOURCE_IO = 0,
+	OOMD_RESOURCE_MEMORY = 1,
+	OOMD_RESOURCE_CPU = 2,
+};
+
+/* How many of them. */
+enum oomd_level {
+	OOMD_LEVEL_SOME = 0,
+	OOMD_LEVEL_FULL = 1,
+};
+
+/* The stall for which an OOM is declared. */
+struct oomd_stall {
+	__u32 resource; /* enum oomd_resource */
+	__u32 level;	/* enum oomd_level */
+	/* Of the last window, when the OOM was declared. */
+	__u64 stall_us;
+	__u64 window_us;
+	__u64 lasted_us; /* since its first event */
+	/* Since the event before. */
+	__u64 scanned;	   /* pages that reclaim looked at */
+	__u64 high_events; /* of memory.events */
+	__u64 max_events;  /* of memory.events */
+	__u32 over_high;   /* something in the domain, or it, is over its
+			      memory.high */
+	__u32 reserved;
+};
+
+/* Who declared an OOM. */
+enum oomd_reason {
+	OOMD_REASON_ALLOCATION = 0, /* one that failed */
+	OOMD_REASON_PRESSURE = 1,   /* oomd_kill_event.stall says more */
+};
+
 /* OOMD_EVENT_KILL: a handler chose a leaf and killed in it. */
 struct oomd_kill_event {
 	struct oomd_event_header header;
-	__u64 domain;	       /* cgroup id of what ran out, 0: the system */
+	struct oomd_stall stall; /* all zeroes after an allocation */
+	__u64 domain;		 /* cgroup id of what ran out, 0: the system */
 	__u64 attachment;      /* cgroup id of the attachment, 0: the system */
 	__u64 victim;	       /* cgroup id of the leaf */
 	__u64 usage_before;    /* bytes, of the domain */
@@ -69,10 +108,47 @@ struct oomd_kill_event {
 	__u32 processes_len;   /* of them, described below */
 	__u32 preference;      /* enum oomd_preference, of the victim */
 	__u32 kill;	       /* enum oomd_kill, how it died */
+	__u32 reason;	       /* enum oomd_reason */
+	__u32 reserved;
 	struct oomd_process processes[OOMD_PROCESSES_MAX];
 };
 
-/* OOMD_EVENT_CGROUP_OFFLINE: an attachment ended with its cgroup. */
+/*
+ * What came of an event of a pressure trigger. All but the first few are
+ * reasons not to act.
+ */
+enum oomd_outcome {
+	OOMD_OUTCOME_KILLED = 0,	/* by a policy: there is a kill event */
+	OOMD_OUTCOME_KERNEL_KILLED = 1, /* by the kernel's own choice */
+	OOMD_OUTCOME_NOBODY = 2,	/* declared, but nobody could die */
+	OOMD_OUTCOME_REPORTED = 3,	/* would have been declared */
+	OOMD_OUTCOME_TOO_SHORT = 4,	/* does not last long enough yet */
+	OOMD_OUTCOME_TOO_SMALL = 5,	/* too little memory in use */
+	OOMD_OUTCOME_NO_SHORTAGE = 6,	/* memory can be had */
+	OOMD_OUTCOME_EXITING = 7,	/* a victim is on its way out */
+	OOMD_OUTCOME_COOLDOWN = 8,	/* of the domain's last kill */
+	OOMD_OUTCOME_NO_DOMAIN = 9,	/* no memory controller, or gone */
+};
+
+#define OOMD_OUTCOMES 10
+
+/*
+ * OOMD_EVENT_PRESSURE: a trigger's event of which no kill event tells. The
+ * first few outcomes only, others are counted. There is no policy in it.
+ */
+struct oomd_pressure_event {
+	struct oomd_event_header header;
+	struct oomd_stall stall;
+	__u64 domain;  /* cgroup id, 0: the system */
+	__u64 usage;   /* bytes, of the domain */
+	__u32 outcome; /* enum oomd_outcome */
+	__u32 reserved;
+};
+
+/*
+ * OOMD_EVENT_CGROUP_OFFLINE: an attachment, or a trigger, ended with its
+ * cgroup. If it was a trigger there is no policy.
+ */
 struct oomd_offline_event {
 	struct oomd_event_header header;
 	__u64 cgroup_id;
@@ -132,6 +208,80 @@ struct oomd_domain {
 
 /* Domains remembered, the ones that ran out of memory last. */
 #define OOMD_DOMAINS_MAX 4096
+
+/* What is done about a stall. */
+enum oomd_action {
+	OOMD_ACTION_NONE = 0, /* nothing is to be watched */
+	OOMD_ACTION_KILL = 1, /* declare an OOM */
+	OOMD_ACTION_REPORT = 2,
+};
+
+/* When a stall is an OOM. */
+struct oomd_pressure {
+	__u32 action;	/* enum oomd_action */
+	__u32 resource; /* enum oomd_resource */
+	__u32 level;	/* enum oomd_level */
+	__u32 stall_us; /* in each ... */
+	__u32 window_us;
+	__u32 reserved;
+	__u64 for_us;	 /* it has to last that long */
+	__u64 min_usage; /* bytes that the domain uses at least */
+};
+
+/* Bits of oomd_pressure_said.said. */
+enum oomd_pressure_part {
+	OOMD_PRESSURE_SELF = 1,
+	OOMD_PRESSURE_UNITS = 2,
+};
+
+/*
+ * What is said about pressure; key is a cgroup id, 0 for the root cgroup. See
+ * pressure.bpf.h for whom it is said.
+ */
+struct oomd_pressure_said {
+	__u32 said; /* enum oomd_pressure_part */
+	__u32 reserved;
+	struct oomd_pressure self;  /* the cgroup's own pressure */
+	struct oomd_pressure units; /* that of each unit in the slice */
+};
+
+/*
+ * A cgroup with a trigger, and what came of its events; key is the cgroup id, 0
+ * for the system.
+ */
+struct oomd_watch {
+	/* Of the trigger. One that is not as is said now is ignored. */
+	__u32 resource; /* enum oomd_resource */
+	__u32 level;	/* enum oomd_level */
+	__u32 stall_us;
+	__u32 window_us;
+	/* CLOCK_MONOTONIC */
+	__u64 began_ns;	   /* the first event of the stall that lasts, or 0 */
+	__u64 last_ns;	   /* the last event */
+	__u64 reported_ns; /* the last event in the ring buffer */
+	/* As they were at the last event. */
+	__u64 total_ns; /* of the stall */
+	__u64 scanned;
+	__u64 high_events;
+	__u64 max_events;
+	/* The stall of the OOM that is being declared. */
+	struct oomd_stall stall;
+	__u64 outcomes[OOMD_OUTCOMES]; /* how often, by enum oomd_outcome */
+};
+
+/* A trigger to be created by init, and what came of it. */
+struct oomd_trigger {
+	__u64 cgroup_id;
+	__u32 resource; /* enum oomd_resource */
+	__u32 level;	/* enum oomd_level */
+	__u32 stall_us;
+	__u32 window_us;
+	__s32 result; /* 0, or a negative errno */
+	__u32 reserved;
+};
+
+/* Triggers that one init can create. */
+#define OOMD_TRIGGERS_MAX 4096
 
 /* Why a leaf cannot be chosen. */
 enum oomd_excluded {

@@ -44,6 +44,7 @@ typedef __s64 s64;
 enum {
 	BPF_MAP_TYPE_HASH = 1,
 	BPF_MAP_TYPE_ARRAY = 2,
+	BPF_MAP_TYPE_PERCPU_ARRAY = 6,
 	BPF_MAP_TYPE_LRU_HASH = 9,
 	BPF_MAP_TYPE_RINGBUF = 27,
 };
@@ -159,6 +160,7 @@ struct kernfs_iattrs {
 };
 
 struct kernfs_node {
+	const char *name;
 	u64 id;
 	/* NULL until something about the node is changed. */
 	struct kernfs_iattrs *iattr;
@@ -177,8 +179,19 @@ struct cgroup {
 	struct kernfs_node *kn;
 };
 
+typedef struct {
+	s64 counter;
+} atomic_long_t;
+
+/* In pages. */
+struct page_counter {
+	atomic_long_t usage;
+	unsigned long high; /* PAGE_COUNTER_MAX: no limit */
+};
+
 struct mem_cgroup {
 	struct cgroup_subsys_state css;
+	struct page_counter memory;
 };
 
 /* Of the three enums below only the names count: use bpf_core_enum_value(),
@@ -194,6 +207,8 @@ enum node_stat_item {
 enum vm_event_item {
 	PGFAULT,
 	PGMAJFAULT,
+	PGSCAN_KSWAPD,
+	PGSCAN_DIRECT,
 	OOM_KILL,
 };
 
@@ -253,7 +268,39 @@ enum psi_res {
 struct bpf_psi {
 };
 
+/* include/linux/psi_types.h. Only names count, see above. */
+enum psi_states {
+	PSI_IO_SOME,
+	PSI_IO_FULL,
+	PSI_MEM_SOME,
+	PSI_MEM_FULL,
+	PSI_CPU_SOME,
+	PSI_CPU_FULL,
+	NR_PSI_STATES,
+};
+
+enum psi_aggregators {
+	PSI_AVGS,
+	PSI_POLL,
+	NR_PSI_AGGREGATORS,
+};
+
+struct psi_group {
+	/* Of each aggregator for each state, in nanoseconds. In BTF an array of
+	 * arrays is one of all their elements.
+	 */
+	u64 total[1];
+};
+
+struct psi_window {
+	u64 size; /* ns */
+};
+
 struct psi_trigger {
+	enum psi_states state;
+	u64 threshold; /* ns */
+	struct psi_group *group;
+	struct psi_window win;
 	u64 cgroup_id; /* 0: the system's */
 };
 
@@ -267,6 +314,11 @@ struct bpf_psi_ops {
 #pragma clang attribute pop
 
 /* ---- kfuncs ------------------------------------------------------------- */
+
+/* For bpf_for(). */
+struct bpf_iter_num {
+	__u64 __opaque[1];
+} __attribute__((aligned(8)));
 
 struct bpf_iter_css {
 	__u64 __opaque[3];

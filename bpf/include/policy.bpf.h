@@ -34,6 +34,7 @@
 #include "preference.bpf.h"
 #include "cooldown.bpf.h"
 #include "parameter.bpf.h"
+#include "watch.bpf.h"
 
 typedef u64 (*oomd_score_fn)(const struct oomd_leaf *leaf);
 
@@ -313,6 +314,18 @@ static __always_inline u32 oomd_act(struct oom_control *oc,
 	return killed;
 }
 
+/* Say who declared the OOM. */
+static __always_inline void oomd_why(struct oom_control *oc, u64 domain,
+				     struct oomd_kill_event *event)
+{
+	__builtin_memset(&event->stall, 0, sizeof(event->stall));
+	event->reason = OOMD_REASON_ALLOCATION;
+	if (!oc->bpf_constraint)
+		return;
+	event->reason = OOMD_REASON_PRESSURE;
+	oomd_stall_of(domain, &event->stall);
+}
+
 static __always_inline int oomd_handle(struct bpf_oom_ctx *octx,
 				       struct oom_control *oc,
 				       oomd_score_fn score, const char *policy)
@@ -374,6 +387,8 @@ static __always_inline int oomd_handle(struct bpf_oom_ctx *octx,
 		event->candidates = choice.candidates;
 		event->preference = choice.preference;
 		event->kill = kill;
+		event->reserved = 0;
+		oomd_why(oc, domain_key, event);
 		event->processes_total = 0;
 		event->processes_len = 0;
 	}

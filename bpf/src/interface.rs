@@ -35,6 +35,14 @@ unsafe impl Plain for oomd_settings {}
 unsafe impl Plain for oomd_candidate {}
 // SAFETY: as above.
 unsafe impl Plain for oomd_ranking {}
+// SAFETY: as above.
+unsafe impl Plain for oomd_pressure_event {}
+// SAFETY: as above.
+unsafe impl Plain for oomd_pressure_said {}
+// SAFETY: as above.
+unsafe impl Plain for oomd_watch {}
+// SAFETY: as above.
+unsafe impl Plain for oomd_trigger {}
 
 /// The value at the beginning of `bytes`, which may be longer and need not be
 /// aligned. `None` if they are too short.

@@ -5,10 +5,12 @@
 //! | module | subject | touches the kernel |
 //! |---|---|---|
 //! | [`policy`] | policy programs: load, ranking | yes |
-//! | [`shared`] | the maps that all policies share | yes |
+//! | [`triggers`] | the program that declares an OOM when a cgroup stalls | yes |
+//! | [`shared`] | the maps that all programs share | yes |
 //! | [`events`] | of these, the ring buffer | yes |
 //! | [`record`] | what an event says | no |
 //! | [`settings`] | what is said about a cgroup | no |
+//! | [`pressure`] | when a cgroup's stall is an OOM | no |
 //! | [`candidate`] | what a ranking says | no |
 //! | [`parameter`] | what a policy can be told by name | setting one |
 //!
@@ -19,19 +21,24 @@ pub mod events;
 mod interface;
 mod libbpf_log;
 mod map;
+mod object;
 pub mod parameter;
 pub mod policy;
+pub mod pressure;
 pub mod record;
 pub mod settings;
 pub mod shared;
 mod struct_ops;
+pub mod triggers;
 
 pub use candidate::{Candidate, Excluded, Ranking};
 pub use events::EventsError;
 pub use map::MapError;
 pub use parameter::{Parameter, ParameterKind};
 pub use policy::{PolicyProgram, policy_names, policy_parameters};
-pub use record::{DecodeError, Event, KillRecord, KilledProcess};
+pub use pressure::{CgroupPressure, Outcome, Pressure, Stall, Trigger, Watch};
+pub use record::{DecodeError, Event, KillRecord, KilledProcess, PressureRecord};
 pub use settings::{CgroupSettings, Kill, PolicyMark, Preference};
 pub use shared::SharedMaps;
 pub use struct_ops::LoadError;
+pub use triggers::PressureProgram;

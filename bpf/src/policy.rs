@@ -5,14 +5,13 @@ use std::fmt;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::{Mutex, PoisonError};
 
-use libbpf_rs::{
-    Map, MapCore as _, MapFlags, MapHandle, Object, ObjectBuilder, OpenObject, ProgramInput,
-};
+use libbpf_rs::{MapCore as _, MapFlags, MapHandle, Object, ProgramInput};
 
 use crate::candidate::Ranking;
 use crate::interface::{OOMD_CANDIDATES_MAX, bytes_of_mut, oomd_candidate, oomd_ranking, read};
 use crate::libbpf_log::Capture;
 use crate::map::MapError;
+use crate::object::{self, NAMES, POLICIES};
 use crate::parameter::{self, Parameter, Parameters};
 use crate::shared::SharedMaps;
 use crate::struct_ops::{self, Definition, LoadError};
@@ -20,17 +19,6 @@ use crate::struct_ops::{self, Definition, LoadError};
 /// Names in `include/policy.bpf.h`.
 const CANDIDATES: &str = "oomd_candidates";
 const RANK: &str = "rank";
-
-struct Embedded {
-    name: &'static str,
-    object: &'static Aligned<[u8]>,
-}
-
-/// libelf reads headers in place and wants them aligned.
-#[repr(C, align(16))]
-struct Aligned<T: ?Sized>(T);
-
-include!(concat!(env!("OUT_DIR"), "/policies.rs"));
 
 /// Names of the policies compiled into this crate, sorted, as in
 /// `bpf:biggest-leaf` without the prefix.
@@ -46,8 +34,8 @@ pub fn policy_parameters(policy: &str) -> Vec<Parameter> {
     let said = Capture::start();
     POLICIES
         .iter()
-        .find(|embedded| embedded.name == policy)
-        .and_then(|embedded| embedded.open(&said).ok())
+        .find(|(name, _)| *name == policy)
+        .and_then(|(name, bytes)| object::open(bytes, name, &said).ok())
         .and_then(|open| parameter::declared(&open).ok())
         .unwrap_or_default()
         .into_iter()
@@ -79,20 +67,20 @@ impl PolicyProgram {
     /// because it lacks the interface, or because its verifier refuses. The
     /// error then carries the end of the verifier's log.
     pub fn load(name: &str, shared: &SharedMaps) -> Result<Self, LoadError> {
-        let embedded = POLICIES
+        let (name, bytes) = POLICIES
             .iter()
-            .find(|embedded| embedded.name == name)
+            .find(|(known, _)| *known == name)
             .ok_or_else(|| LoadError::UnknownPolicy(name.to_owned()))?;
         let said = Capture::start();
-        let mut open = embedded.open(&said)?;
+        let mut open = object::open(bytes, name, &said)?;
         shared.share_with(&mut open)?;
         let definition = Definition::of(&open)?;
         let parameters = parameter::declared(&open)?;
-        let object = struct_ops::load(name, open, &said)?;
+        let object = struct_ops::load(&format!("policy {name:?}"), open, &said)?;
         Ok(Self {
-            name: embedded.name,
+            name,
             struct_ops: definition.register(&object)?,
-            candidates: struct_ops::handle(&map(&object, CANDIDATES)?)?,
+            candidates: struct_ops::handle(&object::map(&object, CANDIDATES)?)?,
             parameters: Parameters::new(parameters, &object)?,
             object,
             ranking: Mutex::new(()),
@@ -171,35 +159,15 @@ impl fmt::Debug for PolicyProgram {
     }
 }
 
-impl Embedded {
-    fn open(&self, said: &Capture) -> Result<OpenObject, LoadError> {
-        ObjectBuilder::default()
-            .name(self.name)
-            .and_then(|builder| builder.open_memory(&self.object.0))
-            .map_err(|source| LoadError::Refused {
-                policy: self.name.to_owned(),
-                source,
-                log: said.tail(),
-            })
-    }
-}
-
-fn map<'obj>(object: &'obj Object, name: &str) -> Result<Map<'obj>, LoadError> {
-    object
-        .maps()
-        .find(|map| map.name() == name)
-        .ok_or(LoadError::Object("a map of policy.bpf.h is missing"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn every_policys_parameters_can_be_read() {
-        for embedded in POLICIES {
+        for (name, bytes) in POLICIES {
             let said = Capture::start();
-            let open = embedded.open(&said).unwrap();
+            let open = object::open(bytes, name, &said).unwrap();
             parameter::declared(&open).unwrap();
         }
     }
@@ -222,11 +190,11 @@ mod tests {
     #[test]
     fn every_policy_is_named_after_its_file() {
         assert!(policy_names().contains(&"biggest-leaf"));
-        for embedded in POLICIES {
+        for (name, bytes) in POLICIES {
             let said = Capture::start();
-            let open = embedded.open(&said).unwrap();
+            let open = object::open(bytes, name, &said).unwrap();
             let definition = Definition::of(&open).unwrap();
-            assert_eq!(definition.text("name").unwrap(), embedded.name);
+            assert_eq!(definition.text("name").unwrap(), *name);
             assert_eq!(
                 definition.program("handle_out_of_memory").unwrap(),
                 "handle_out_of_memory"

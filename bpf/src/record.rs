@@ -4,9 +4,11 @@
 use std::ffi::c_char;
 
 use crate::interface::{
-    OOMD_EVENT_CGROUP_OFFLINE, OOMD_EVENT_KILL, OOMD_PROCESSES_MAX, oomd_event_header,
-    oomd_kill_event, oomd_offline_event, oomd_process, read,
+    OOMD_EVENT_CGROUP_OFFLINE, OOMD_EVENT_KILL, OOMD_EVENT_PRESSURE, OOMD_PROCESSES_MAX,
+    OOMD_REASON_ALLOCATION, OOMD_REASON_PRESSURE, oomd_event_header, oomd_kill_event,
+    oomd_offline_event, oomd_pressure_event, oomd_process, oomd_stall, read,
 };
+use crate::pressure::{Outcome, Stall};
 use crate::settings::{Kill, Preference};
 
 /// Something a policy program reported.
@@ -14,16 +16,34 @@ use crate::settings::{Kill, Preference};
 pub enum Event {
     /// A handler chose a victim and killed.
     Kill(KillRecord),
-    /// A cgroup with an attachment is gone, and the attachment with it. The
+    /// A stall of which no kill record tells.
+    Pressure(PressureRecord),
+    /// A cgroup with an attachment or a trigger is gone, and these with it. The
     /// program has dropped the cgroup's settings already.
     CgroupOffline {
         /// When, in nanoseconds of `CLOCK_BOOTTIME`.
         time_ns: u64,
         /// Id of the cgroup.
         cgroup_id: u64,
-        /// Name of the policy that was attached.
-        policy: String,
+        /// Name of the policy that was attached; `None` for a trigger.
+        policy: Option<String>,
     },
+}
+
+/// A stall for which an OOM was declared, or would have been, without a policy
+/// that killed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PressureRecord {
+    /// When, in nanoseconds of `CLOCK_BOOTTIME`.
+    pub time_ns: u64,
+    /// Cgroup id of what stalled, 0 for the system.
+    pub domain: u64,
+    /// Its memory use, in bytes.
+    pub usage: u64,
+    /// The stall.
+    pub stall: Stall,
+    /// What came of it.
+    pub outcome: Outcome,
 }
 
 /// One kill by a policy.
@@ -51,6 +71,9 @@ pub struct KillRecord {
     pub preference: Preference,
     /// How the victim died.
     pub kill: Kill,
+    /// The stall for which the OOM was declared; `None` if an allocation
+    /// failed.
+    pub stall: Option<Stall>,
     /// Leaves that could have been chosen, the victim included.
     pub candidates: u32,
     /// Microseconds spent in the handler, the kills included.
@@ -131,8 +154,24 @@ pub fn decode(bytes: &[u8], page_size: u64) -> Result<Event, DecodeError> {
             Ok(Event::CgroupOffline {
                 time_ns: event.header.time_ns,
                 cgroup_id: event.cgroup_id,
-                policy: policy(&event.header)?,
+                policy: match event.header.policy[0] {
+                    0 => None,
+                    _ => Some(policy(&event.header)?),
+                },
             })
+        }
+        OOMD_EVENT_PRESSURE => {
+            let event: oomd_pressure_event = exact(bytes, header.kind)?;
+            Ok(Event::Pressure(PressureRecord {
+                time_ns: event.header.time_ns,
+                domain: event.domain,
+                usage: event.usage,
+                stall: stall(&event.stall)?,
+                outcome: Outcome::decode(event.outcome).ok_or(DecodeError::Member {
+                    member: "outcome",
+                    found: event.outcome,
+                })?,
+            }))
         }
         kind => Err(DecodeError::Kind(kind)),
     }
@@ -179,11 +218,26 @@ fn kill(event: &oomd_kill_event, page_size: u64) -> Result<KillRecord, DecodeErr
             member: "kill",
             found: event.kill,
         })?,
+        stall: match event.reason {
+            OOMD_REASON_ALLOCATION => None,
+            OOMD_REASON_PRESSURE => Some(stall(&event.stall)?),
+            found => {
+                let member = "reason";
+                return Err(DecodeError::Member { member, found });
+            }
+        },
         candidates: event.candidates,
         handler_us: event.handler_ns / 1000,
         killed: event.killed,
         processes_total: event.processes_total,
         processes,
+    })
+}
+
+fn stall(stall: &oomd_stall) -> Result<Stall, DecodeError> {
+    Stall::decode(stall).ok_or(DecodeError::Member {
+        member: "resource or level",
+        found: stall.resource,
     })
 }
 
@@ -217,6 +271,8 @@ fn until_nul(chars: &[c_char]) -> Vec<u8> {
 mod tests {
     use super::*;
     use crate::interface::bytes_of;
+    use crate::pressure::{Level, Resource};
+    use std::time::Duration;
 
     const PAGE: u64 = 4096;
 
@@ -276,6 +332,12 @@ mod tests {
             processes_len: 2,
             preference: 1,
             kill: 1,
+            reason: OOMD_REASON_ALLOCATION,
+            reserved: 0,
+            stall: oomd_stall {
+                resource: 99,
+                ..stall()
+            },
             processes,
         }
     }
@@ -296,6 +358,7 @@ mod tests {
                 victim_bytes: 30 << 20,
                 preference: Preference::Avoid,
                 kill: Kill::Process,
+                stall: None,
                 candidates: 3,
                 handler_us: 1234,
                 killed: 2,
@@ -342,9 +405,91 @@ mod tests {
             Event::CgroupOffline {
                 time_ns: 1_000_000_007,
                 cgroup_id: 77,
-                policy: "biggest-leaf".into(),
+                policy: Some("biggest-leaf".into()),
             }
         );
+    }
+
+    #[test]
+    fn a_trigger_that_ended_has_no_policy() {
+        let mut header = header(OOMD_EVENT_CGROUP_OFFLINE);
+        header.policy = [0; 64];
+        let event = oomd_offline_event {
+            header,
+            cgroup_id: 77,
+        };
+        let decoded = decode(bytes_of(&event), PAGE).unwrap();
+        assert!(matches!(
+            decoded,
+            Event::CgroupOffline {
+                policy: None,
+                cgroup_id: 77,
+                ..
+            }
+        ));
+    }
+
+    fn stall() -> oomd_stall {
+        oomd_stall {
+            resource: 1,
+            level: 1,
+            stall_us: 900_000,
+            window_us: 1_000_000,
+            lasted_us: 1_100_000,
+            scanned: 5,
+            high_events: 6,
+            max_events: 7,
+            over_high: 1,
+            reserved: 0,
+        }
+    }
+
+    #[test]
+    fn a_kill_for_a_stall_tells_the_stall() {
+        let mut event = kill_event();
+        event.reason = OOMD_REASON_PRESSURE;
+        event.stall = stall();
+        let Event::Kill(record) = decode(bytes_of(&event), PAGE).unwrap() else {
+            panic!("not a kill");
+        };
+        let expected = Stall {
+            resource: Resource::Memory,
+            level: Level::Full,
+            stall: Duration::from_millis(900),
+            window: Duration::from_secs(1),
+            lasted: Duration::from_millis(1100),
+            scanned: 5,
+            high_events: 6,
+            max_events: 7,
+            over_high: true,
+        };
+        assert_eq!(record.stall, Some(expected));
+        event.reason = 2;
+        assert!(decode(bytes_of(&event), PAGE).is_err());
+        event.reason = OOMD_REASON_PRESSURE;
+        event.stall.level = 2;
+        assert!(decode(bytes_of(&event), PAGE).is_err());
+    }
+
+    #[test]
+    fn a_stall_without_a_kill_is_told_by_its_outcome() {
+        let mut header = header(OOMD_EVENT_PRESSURE);
+        header.policy = [0; 64];
+        let mut event = oomd_pressure_event {
+            header,
+            stall: stall(),
+            domain: 9,
+            usage: 10,
+            outcome: 3,
+            reserved: 0,
+        };
+        let Event::Pressure(record) = decode(bytes_of(&event), PAGE).unwrap() else {
+            panic!("no stall");
+        };
+        assert_eq!((record.domain, record.usage), (9, 10));
+        assert_eq!(record.outcome, Outcome::Reported);
+        event.outcome = 10;
+        assert!(decode(bytes_of(&event), PAGE).is_err());
     }
 
     #[test]
@@ -387,7 +532,7 @@ mod tests {
 
     #[test]
     fn an_unknown_kind_is_an_error() {
-        for kind in [0, 3, u32::MAX] {
+        for kind in [0, 4, u32::MAX] {
             let mut event = kill_event();
             event.header.kind = kind;
             assert_eq!(decode(bytes_of(&event), PAGE), Err(DecodeError::Kind(kind)));

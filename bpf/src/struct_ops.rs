@@ -15,7 +15,7 @@ use std::os::fd::{AsFd as _, AsRawFd as _};
 use libbpf_rs::btf::types::{DataSec, MemberAttr, Struct, Var};
 use libbpf_rs::btf::{Btf, BtfKind, HasSize as _, ReferencesType as _};
 use libbpf_rs::{
-    AsRawLibbpf as _, Map, MapCore as _, MapFlags, MapHandle, MapType, Object, OpenObject,
+    AsRawLibbpf as _, Map, MapCore as _, MapFlags, MapHandle, MapType, Object, OpenMap, OpenObject,
 };
 
 use crate::libbpf_log::Capture;
@@ -39,10 +39,10 @@ pub enum LoadError {
         source: libbpf_rs::Error,
     },
     /// The kernel or libbpf refused the object.
-    #[error("the kernel does not take the program of policy {policy:?}; the last it said:\n{log}")]
+    #[error("the kernel does not take {what}; the last it said:\n{log}")]
     Refused {
-        /// The policy.
-        policy: String,
+        /// Which object.
+        what: String,
         /// Why it failed.
         #[source]
         source: libbpf_rs::Error,
@@ -77,22 +77,39 @@ enum Value {
 }
 
 /// Load an object that has been opened and prepared.
-pub(crate) fn load(policy: &str, open: OpenObject, said: &Capture) -> Result<Object, LoadError> {
+pub(crate) fn load(what: &str, open: OpenObject, said: &Capture) -> Result<Object, LoadError> {
     open.load().map_err(|source| LoadError::Refused {
-        policy: policy.to_owned(),
+        what: what.to_owned(),
         source,
         log: said.tail(),
     })
 }
 
 impl Definition {
-    /// The one struct_ops map of an object that is not loaded yet. (After the
-    /// load libbpf gives the kernel's size for the object's value.)
+    /// The one struct_ops map of an object that is not loaded yet.
     pub(crate) fn of(open: &OpenObject) -> Result<Self, LoadError> {
-        let map = open
-            .maps()
-            .find(|map| map.map_type() == MapType::StructOps)
-            .ok_or(LoadError::Object("no struct_ops map"))?;
+        let mut all = Self::all(open)?;
+        match (all.pop(), all.is_empty()) {
+            (Some(one), true) => Ok(one),
+            _ => Err(LoadError::Object("not just one struct_ops map")),
+        }
+    }
+
+    /// The struct_ops maps of an object that is not loaded yet. (After the
+    /// load libbpf gives the kernel's size for the object's value.)
+    pub(crate) fn all(open: &OpenObject) -> Result<Vec<Self>, LoadError> {
+        open.maps()
+            .filter(|map| map.map_type() == MapType::StructOps)
+            .map(|map| Self::of_map(open, &map))
+            .collect()
+    }
+
+    /// Whether it is the map of that name.
+    pub(crate) fn is(&self, map: &str) -> bool {
+        self.map == map
+    }
+
+    fn of_map(open: &OpenObject, map: &OpenMap<'_>) -> Result<Self, LoadError> {
         let value = map
             .initial_value()
             .ok_or(LoadError::Object("struct_ops map without a value"))?;
@@ -154,13 +171,23 @@ impl Definition {
     /// Register the map of the object, loaded by now. The handle keeps map and
     /// programs alive.
     pub(crate) fn register(&self, object: &Object) -> Result<MapHandle, LoadError> {
+        self.register_with(&kernel_types()?, object)
+    }
+
+    /// The same for all of an object's maps, in their order.
+    pub(crate) fn register_all(all: &[Self], object: &Object) -> Result<Vec<MapHandle>, LoadError> {
+        let kernel = kernel_types()?;
+        all.iter()
+            .map(|definition| definition.register_with(&kernel, object))
+            .collect()
+    }
+
+    fn register_with(&self, kernel: &Btf<'_>, object: &Object) -> Result<MapHandle, LoadError> {
         let map = object
             .maps()
             .find(|map| map.name() == self.map)
             .ok_or(LoadError::Object("the struct_ops map is gone"))?;
-        let kernel =
-            Btf::from_vmlinux().map_err(LoadError::libbpf("reading the kernel's types"))?;
-        let value = self.kernel_value(&kernel, object)?;
+        let value = self.kernel_value(kernel, object)?;
         map.update(&0_u32.to_ne_bytes(), &value, MapFlags::ANY)
             .map_err(LoadError::libbpf("registering the struct_ops map"))?;
         handle(&map)
@@ -198,6 +225,11 @@ impl Definition {
         }
         Ok(kernel_value)
     }
+}
+
+/// The types of the running kernel. Reading them takes a while.
+fn kernel_types() -> Result<Btf<'static>, LoadError> {
+    Btf::from_vmlinux().map_err(LoadError::libbpf("reading the kernel's types"))
 }
 
 /// The types that an object describes.
