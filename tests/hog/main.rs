@@ -10,6 +10,7 @@
 //! | `vmas=N` | makes N small mappings, so that taking the address space down takes long |
 //! | `cache=PATH:SIZE` | writes a file of that size and reads it, so that it is in the page cache |
 //! | `churn=SIZE` | allocates, touches and frees that much again and again, forever |
+//! | `direct=PATH` | reads from a disk or a file again and again, past the page cache, forever |
 //! | `fork=N` | makes N children; they and this process go on with the next step |
 //! | `uid=N` | becomes that user, in its group alone |
 //! | `mkdir=PATH` | makes a directory |
@@ -27,6 +28,7 @@
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::linux::net::SocketAddrExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::process::ExitCode;
 use std::ptr;
@@ -64,6 +66,7 @@ fn run(step: &str, kept: &mut Vec<Mapping>) -> io::Result<Next> {
         "vmas" => many_mappings(number(value)?)?,
         "cache" => fill_page_cache(value)?,
         "churn" => churn(size(value)?)?,
+        "direct" => read_directly(value)?,
         "fork" => fork(number(value)?)?,
         "uid" => become_user(number(value)?)?,
         "mkdir" => fs::create_dir(value)?,
@@ -188,6 +191,23 @@ fn fill_page_cache(value: &str) -> io::Result<()> {
 fn churn(length: usize) -> io::Result<()> {
     loop {
         unmap(touch(map(length, libc::MAP_PRIVATE)?));
+    }
+}
+
+fn read_directly(path: &str) -> io::Result<()> {
+    const BLOCK: usize = 4096;
+    let file = File::options()
+        .read(true)
+        .custom_flags(libc::O_DIRECT)
+        .open(path)?;
+    let buffer = map(BLOCK, libc::MAP_PRIVATE)?;
+    // SAFETY: the mapping is that long, nobody else knows it, and it stays until the process ends.
+    let buffer = unsafe { std::slice::from_raw_parts_mut(buffer.start, buffer.length) };
+    loop {
+        // From the beginning after 16 MiB: disks and files of the tests are larger.
+        for block in 0..4096 {
+            file.read_exact_at(buffer, block * BLOCK as u64)?;
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Policies come and go with drop-ins, and the unit runs on.
 
-use bpf_oomd::events::KILL_MESSAGE_ID;
+use bpf_oomd::events::kill::KILL_MESSAGE_ID;
 use bpf_oomd_tests::attachments::{attachments, wait_attached, wait_detached};
 use bpf_oomd_tests::cgroup::id_of;
 use bpf_oomd_tests::daemon;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A misspelt policy is told to whoever looks, and takes nothing away.
 
-use bpf_oomd::events::KILL_MESSAGE_ID;
+use bpf_oomd::events::kill::KILL_MESSAGE_ID;
 use bpf_oomd_tests::attachments::{attachments, wait_attached};
 use bpf_oomd_tests::cgroup::id_of;
 use bpf_oomd_tests::daemon;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Who is not to be a victim, said in a configuration file and as systemd says it.
 
-use bpf_oomd::events::KILL_MESSAGE_ID;
+use bpf_oomd::events::kill::KILL_MESSAGE_ID;
 use bpf_oomd_tests::attachments::{settings, wait_attached};
 use bpf_oomd_tests::cgroup::id_of;
 use bpf_oomd_tests::configuration::Configuration;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The tree that the project began with, made of real units.
 
-use bpf_oomd::events::KILL_MESSAGE_ID;
+use bpf_oomd::events::kill::KILL_MESSAGE_ID;
 use bpf_oomd_tests::attachments::{attachments, wait_attached};
 use bpf_oomd_tests::cgroup::{MIB, id_of};
 use bpf_oomd_tests::daemon;

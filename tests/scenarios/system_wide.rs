@@ -6,7 +6,7 @@
 
 use std::fs;
 
-use bpf_oomd::events::KILL_MESSAGE_ID;
+use bpf_oomd::events::kill::KILL_MESSAGE_ID;
 use bpf_oomd_tests::attachments::attachments;
 use bpf_oomd_tests::cgroup::{MIB, id_of};
 use bpf_oomd_tests::daemon;

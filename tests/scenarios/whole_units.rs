@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A unit is chosen and dies as a whole, and page cache is nobody's fault.
 
-use bpf_oomd::events::KILL_MESSAGE_ID;
+use bpf_oomd::events::kill::KILL_MESSAGE_ID;
 use bpf_oomd_tests::attachments::wait_attached;
 use bpf_oomd_tests::cgroup::MIB;
 use bpf_oomd_tests::daemon;

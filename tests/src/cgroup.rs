@@ -8,6 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use crate::wait::{SOON, eventually_within};
 
@@ -121,6 +122,31 @@ impl Cgroup {
     #[track_caller]
     pub fn oom_kills(&self) -> u64 {
         self.value("memory.events", "oom_kill")
+    }
+
+    /// How long some or all (`full`) of its tasks have waited for a resource so far, as a pressure file says.
+    #[track_caller]
+    pub fn pressure(&self, resource: &str, level: &str) -> Duration {
+        let text = self.read(&format!("{resource}.pressure"));
+        let total = text
+            .lines()
+            .find(|line| line.starts_with(level))
+            .and_then(|line| line.rsplit_once("total="))
+            .unwrap_or_else(|| panic!("no {level} in {text:?}"));
+        Duration::from_micros(number(total.1))
+    }
+
+    /// Waits until all of its tasks have waited for memory for so long, from now on.
+    #[track_caller]
+    pub fn wait_for_stall(&self, time: Duration) {
+        let before = self.pressure("memory", "full");
+        eventually_within(SOON, || {
+            let stalled = self.pressure("memory", "full") - before;
+            if stalled >= time {
+                return Ok(());
+            }
+            Err(format!("stalled for {stalled:?} only"))
+        });
     }
 
     /// Kills every process here and below.

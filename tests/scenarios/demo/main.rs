@@ -11,7 +11,7 @@ mod tree;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use bpf_oomd::events::KILL_MESSAGE_ID;
+use bpf_oomd::events::kill::KILL_MESSAGE_ID;
 use bpf_oomd_tests::attachments::wait_attached;
 use bpf_oomd_tests::daemon;
 use bpf_oomd_tests::journal::{Entry, Journal, field, number};
