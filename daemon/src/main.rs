@@ -6,7 +6,7 @@ use bpf_oomd::cgroup::{MOUNT_POINT, Tree};
 use bpf_oomd::config::Configuration;
 use bpf_oomd::core::{Core, run};
 use bpf_oomd::engine::kernel::KernelEngine;
-use bpf_oomd::engine::probe::{VMLINUX_BTF, probe};
+use bpf_oomd::engine::probe::{KernelFacts, VMLINUX_BTF, probe};
 use bpf_oomd::fault::causes;
 use bpf_oomd::log;
 use bpf_oomd::systemd::files::Files;
@@ -46,11 +46,14 @@ fn main() -> ExitCode {
         }
     }
     log::start();
-    if let Some(reason) = unsupported() {
-        error!("{reason}");
-        return ExitCode::from(UNSUPPORTED_KERNEL);
-    }
-    match daemon() {
+    let facts = match supported() {
+        Ok(facts) => facts,
+        Err(reason) => {
+            error!("{reason}");
+            return ExitCode::from(UNSUPPORTED_KERNEL);
+        }
+    };
+    match daemon(&facts) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             error!("{}", causes(&*error));
@@ -59,28 +62,27 @@ fn main() -> ExitCode {
     }
 }
 
-/// Why this kernel will not do, in one sentence.
-fn unsupported() -> Option<String> {
-    match probe(Path::new(VMLINUX_BTF)) {
-        Ok(facts) => {
-            let missing = facts.missing_for_policies();
-            (!missing.is_empty()).then(|| {
-                format!(
-                    "This kernel cannot choose OOM victims with BPF, it lacks {}; bpf-oomd does nothing here.",
-                    missing.join(", ")
-                )
-            })
-        }
-        Err(error) => Some(format!(
+/// What this kernel can do, or why it will not do, in one sentence.
+fn supported() -> Result<KernelFacts, String> {
+    let facts = probe(Path::new(VMLINUX_BTF)).map_err(|error| {
+        format!(
             "It cannot be told whether this kernel can choose OOM victims with BPF: {}; bpf-oomd does nothing here.",
             causes(&error)
-        )),
+        )
+    })?;
+    let missing = facts.missing_for_policies();
+    if !missing.is_empty() {
+        return Err(format!(
+            "This kernel cannot choose OOM victims with BPF, it lacks {}; bpf-oomd does nothing here.",
+            missing.join(", ")
+        ));
     }
+    Ok(facts)
 }
 
-fn daemon() -> anyhow::Result<()> {
+fn daemon(facts: &KernelFacts) -> anyhow::Result<()> {
     let tree = Tree::open(Path::new(MOUNT_POINT)).context("the cgroup tree cannot be used")?;
-    let engine = KernelEngine::new().context("BPF cannot be used")?;
+    let engine = KernelEngine::new(facts).context("BPF cannot be used")?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

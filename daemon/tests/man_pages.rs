@@ -35,7 +35,7 @@ fn every_setting_is_described_with_its_default() {
     let mut expected: Vec<(String, Option<String>)> = Key::ALL
         .into_iter()
         .map(|key| {
-            let default = Value::built_in(key).map_or("none".to_owned(), |value| value.to_string());
+            let default = Value::built_in(key).to_string();
             (key.name().to_owned(), Some(default))
         })
         .collect();
@@ -44,6 +44,9 @@ fn every_setting_is_described_with_its_default() {
         Part::Level => Some("full"),
         Part::Stall => None,
         Part::Window => Some("1s"),
+        Part::For => Some("the window"),
+        Part::MinUsage => Some("0"),
+        Part::Action => Some("kill"),
         Part::AppliesTo => Some("slice"),
     };
     expected.extend(

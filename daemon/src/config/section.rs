@@ -75,17 +75,18 @@ fn value(
         (Key::Enabled, DeValue::Boolean(on)) => Some(Some(Value::Enabled(*on))),
         (Key::Pressure, DeValue::Table(table)) => {
             let pressure = pressure(walk, scope, entry, table)?;
-            Some(Some(Value::Pressure(pressure)))
+            Some(Some(Value::Pressure(Some(pressure))))
         }
-        (Key::Policy | Key::Kill | Key::Preference | Key::Cooldown, DeValue::String(text)) => {
-            match Value::parse(key, text, programs) {
-                Ok(value) => Some(Some(value)),
-                Err(error) => {
-                    walk.fault(entry.value_at, error);
-                    None
-                }
+        (
+            Key::Policy | Key::Kill | Key::Preference | Key::Cooldown | Key::Pressure,
+            DeValue::String(text),
+        ) => match Value::parse(key, text, programs) {
+            Ok(value) => Some(Some(value)),
+            Err(error) => {
+                walk.fault(entry.value_at, error);
+                None
             }
-        }
+        },
         _ => {
             walk.wrong_type(entry, example(key));
             None
@@ -101,7 +102,7 @@ fn example(key: Key) -> &'static str {
         Key::Kill => "a string such as \"process\"",
         Key::Preference => "a string such as \"avoid\"",
         Key::Cooldown => "a string such as \"10s\"",
-        Key::Pressure => "a table such as { stall = \"400ms\" }",
+        Key::Pressure => "a table such as { stall = \"400ms\" }, or \"none\"",
     }
 }
 
@@ -169,7 +170,9 @@ fn part_example(part: Part) -> &'static str {
         Part::Resource => "a string such as \"memory\"",
         Part::Level => "a string such as \"full\"",
         Part::Stall => "a string such as \"400ms\" or \"40%\"",
-        Part::Window => "a string such as \"1s\"",
+        Part::Window | Part::For => "a string such as \"1s\"",
+        Part::MinUsage => "a string such as \"100M\"",
+        Part::Action => "a string such as \"report\"",
         Part::AppliesTo => "a string such as \"each-unit\"",
     }
 }

@@ -16,15 +16,16 @@ pub use run::run;
 
 use crate::cgroup::{Index, Tree};
 use crate::config::Configuration;
-use crate::engine::{AttachError, Engine, Event};
+use crate::engine::{AttachError, Engine, Event, Outcome, Stalled, TriggerError};
 use crate::events;
 use crate::fault::{Fault, causes};
 use crate::policy::{
     Action, CgroupId, Desired, Key, OwnSettings, Policy, State, desired_attachments,
-    desired_settings, plan,
+    desired_settings, desired_triggers, plan,
 };
 use crate::systemd::facts::{UnitFacts, Update};
 use crate::systemd::files::Files;
+use crate::systemd::unit_name;
 use config_watch::ConfigWatch;
 use faults::{FaultBook, Faults, Subject};
 use refusals::Refusals;
@@ -47,6 +48,10 @@ pub struct Core<E> {
     told: BTreeMap<CgroupId, OwnSettings>,
     /// Why cgroups could not be told what is said about them.
     untold: BTreeMap<CgroupId, Fault>,
+    /// Why cgroups are not watched for pressure.
+    unwatched_cgroups: BTreeMap<CgroupId, Fault>,
+    /// Why none is.
+    pressure_fault: Option<Fault>,
     refusals: Refusals,
     faults: FaultBook,
     /// Why nothing is heard from systemd, while that is so.
@@ -72,6 +77,8 @@ impl<E: Engine> Core<E> {
             unwatched: None,
             told: BTreeMap::new(),
             untold: BTreeMap::new(),
+            unwatched_cgroups: BTreeMap::new(),
+            pressure_fault: None,
             index: Index::default(),
             units,
             attached: BTreeMap::new(),
@@ -182,10 +189,15 @@ impl<E: Engine> Core<E> {
             }
         }
         let mut faults = Faults::default();
-        for fault in self.configuration.faults().iter().chain(&self.unwatched) {
+        let of_configuration = self.configuration.faults().iter();
+        for fault in of_configuration
+            .chain(&self.unwatched)
+            .chain(&self.pressure_fault)
+        {
             faults.add(Subject::Configuration, fault.clone());
         }
-        self.units.report(&self.refusals, &self.untold, &mut faults);
+        let of_cgroups = [&self.untold, &self.unwatched_cgroups];
+        self.units.report(&self.refusals, of_cgroups, &mut faults);
         self.faults.update(faults);
     }
 
@@ -218,7 +230,25 @@ impl<E: Engine> Core<E> {
                 Action::Attach(id, want) => again |= self.attach(id, want),
             }
         }
+        self.watch_for_pressure(&want.settings);
         again
+    }
+
+    fn watch_for_pressure(&mut self, settings: &BTreeMap<CgroupId, OwnSettings>) {
+        let triggers = desired_triggers(self.units.world(), self.units.cgroups());
+        let births = settings
+            .values()
+            .any(|said| matches!(said.units_pressure, Some(Some(_))));
+        match self.engine.set_triggers(&triggers, births) {
+            Ok(refused) => {
+                self.pressure_fault = None;
+                self.unwatched_cgroups = refused
+                    .into_iter()
+                    .map(|(id, why)| (id, Fault::new(TriggerError(why).to_string())))
+                    .collect();
+            }
+            Err(error) => self.pressure_fault = Some(Fault::new(causes(&error))),
+        }
     }
 
     fn tell(&mut self, id: CgroupId, settings: OwnSettings) {
@@ -322,8 +352,9 @@ impl<E: Engine> Core<E> {
             match event {
                 Event::Kill(kill) => {
                     let path = |id| self.path(id);
-                    events::report(&events::describe(kill, path));
+                    events::kill::report(&events::kill::describe(kill, path));
                 }
+                Event::Stalled(stalled) => self.tell_stall(stalled),
                 Event::CgroupGone(id) => self.cgroup_is_gone(id),
             }
         }
@@ -338,6 +369,24 @@ impl<E: Engine> Core<E> {
             Ok(_) => {}
             Err(error) => error!("{error}"),
         }
+    }
+
+    fn tell_stall(&mut self, stalled: Stalled) {
+        let unit = self
+            .path(stalled.domain)
+            .map(|path| unit_name::of_cgroup(&path).unit);
+        let policy = unit.map_or(Policy::Kernel, |unit| self.units.world().policy(&unit));
+        let victim = match (&policy, stalled.outcome) {
+            // Nobody was chosen; so it is asked now, by the same rules.
+            (Policy::Bpf(program), Outcome::Reported) => self
+                .engine
+                .next_victim(program, stalled.domain)
+                .inspect_err(|error| error!("{}", causes(error)))
+                .unwrap_or_default(),
+            _ => None,
+        };
+        let path = |id| self.path(id);
+        events::stall::report(&events::stall::describe(stalled, policy, victim, path));
     }
 
     /// The path of a cgroup. It is looked for in what is known first, because systemd removes a cgroup as soon as it
@@ -355,6 +404,7 @@ impl<E: Engine> Core<E> {
     fn cgroup_is_gone(&mut self, id: CgroupId) {
         self.detach(id);
         self.untell(id);
+        self.engine.forget(id);
         self.index.remove(id);
         // Not a matter of facts from the bus: the kernel says so, and the unit's next cgroup has another id.
         self.units.cgroup_is_gone(id);

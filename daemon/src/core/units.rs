@@ -200,14 +200,14 @@ impl Units {
     pub(super) fn report(
         &self,
         refusals: &Refusals,
-        untold: &BTreeMap<CgroupId, Fault>,
+        of_cgroups: [&BTreeMap<CgroupId, Fault>; 2],
         faults: &mut Faults,
     ) {
         for (name, detail) in &self.details {
             let id = self.cgroup(name);
             let refused = id.and_then(|id| refusals.fault(id));
-            let untold = id.and_then(|id| untold.get(&id));
-            for fault in detail.faults.iter().chain(refused).chain(untold) {
+            let of_cgroup = of_cgroups.into_iter().filter_map(|faults| faults.get(&id?));
+            for fault in detail.faults.iter().chain(refused).chain(of_cgroup) {
                 faults.add_unit(name, fault.clone());
             }
         }

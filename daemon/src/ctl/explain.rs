@@ -97,10 +97,7 @@ fn text(unit: &str, world: &World) -> String {
     let mut lines = vec![unit.to_owned()];
     for key in Key::ALL {
         let all = world.explain(unit, key);
-        let value = world
-            .value(unit, key)
-            .map_or("none".to_owned(), |value| value.to_string());
-        lines.push(format!("  {key}: {value}"));
+        lines.push(format!("  {key}: {}", world.value(unit, key)));
         lines.extend(all.iter().map(|statement| line(unit, statement)));
     }
     lines.push(String::new());
@@ -183,6 +180,9 @@ mod tests {
                 "    - kernel: built in: overruled by what comes before it",
             ]
         );
-        assert!(text.ends_with("  pressure: none\n"), "{text}");
+        assert!(
+            text.ends_with("  pressure: none\n    * none: built in: decides\n"),
+            "{text}"
+        );
     }
 }

@@ -4,18 +4,23 @@
 //! Together with [`probe`](super::probe) and the BPF code's `kernel.h`, this is the only place that knows the shape of the
 //! kernel's interface.
 
+mod triggers;
+
 use super::{
-    AttachError, Engine, Event, EventsError, Kill, KilledProcess, ParameterError, SettingsError,
+    AttachError, Engine, Event, EventsError, Kill, KilledProcess, NextVictim, ParameterError,
+    RankingError, SettingsError, Stalled, TriggerError, Watch,
 };
+use crate::engine::probe::KernelFacts;
 use crate::fault::causes;
-use crate::policy::{self, CgroupId, Decider, OwnSettings};
+use crate::policy::{self, CgroupId, Decider, OwnSettings, Trigger};
 use bpf_oomd_bpf::{
-    CgroupSettings, EventsError as RingError, MapError, PolicyMark, PolicyProgram, SharedMaps,
-    policy_parameters,
+    CgroupPressure, CgroupSettings, EventsError as RingError, MapError, PolicyMark, PolicyProgram,
+    SharedMaps, policy_parameters,
 };
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use triggers::Triggers;
 
 /// Attaches a registered struct_ops map to a cgroup, or to the system if `cgroup` is None. The attachment lasts as long as
 /// the returned link is open somewhere.
@@ -85,12 +90,15 @@ pub struct KernelEngine {
     parameters: HashMap<String, BTreeMap<String, u64>>,
     /// Links; closing one detaches.
     attachments: HashMap<CgroupId, OwnedFd>,
+    /// None if this kernel does not tell BPF of pressure.
+    triggers: Option<Triggers>,
 }
 
 impl KernelEngine {
-    /// An engine with nothing attached.
-    pub fn new() -> Result<Self, RingError> {
+    /// An engine with nothing attached, on a kernel that can do this.
+    pub fn new(facts: &KernelFacts) -> Result<Self, RingError> {
         Ok(KernelEngine {
+            triggers: facts.pressure_handlers.then(Triggers::default),
             shared: SharedMaps::new()?,
             programs: HashMap::new(),
             parameters: HashMap::new(),
@@ -148,16 +156,74 @@ impl Engine for KernelEngine {
         self.attachments.remove(&id);
     }
 
+    fn forget(&mut self, id: CgroupId) {
+        self.attachments.remove(&id);
+        if let Some(triggers) = &mut self.triggers {
+            triggers.forget(id);
+        }
+    }
+
     fn put_settings(&mut self, id: CgroupId, settings: &OwnSettings) -> Result<(), SettingsError> {
-        self.shared
-            .put_settings(id.0, &settings.into())
-            .map_err(|error| SettingsError::new(id, &error))
+        let said: CgroupSettings = settings.into();
+        let pressure: CgroupPressure = settings.into();
+        let put = || {
+            match said == CgroupSettings::default() {
+                true => self.shared.remove_settings(id.0)?,
+                false => self.shared.put_settings(id.0, &said)?,
+            }
+            match pressure == CgroupPressure::default() {
+                true => self.shared.remove_pressure(id.0),
+                false => self.shared.put_pressure(id.0, &pressure),
+            }
+        };
+        put().map_err(|error: MapError| SettingsError::new(id, &error))
     }
 
     fn remove_settings(&mut self, id: CgroupId) -> Result<(), SettingsError> {
+        self.put_settings(id, &OwnSettings::default())
+    }
+
+    fn set_triggers(
+        &mut self,
+        want: &BTreeMap<CgroupId, Trigger>,
+        births: bool,
+    ) -> Result<BTreeMap<CgroupId, String>, TriggerError> {
+        match &mut self.triggers {
+            Some(triggers) => triggers.set(&self.shared, want, births),
+            None if want.is_empty() && !births => Ok(BTreeMap::new()),
+            None => Err(TriggerError(
+                "this kernel does not tell BPF of pressure (struct bpf_psi_ops)".into(),
+            )),
+        }
+    }
+
+    fn watch(&self, id: CgroupId) -> Result<Option<Watch>, TriggerError> {
         self.shared
-            .remove_settings(id.0)
-            .map_err(|error| SettingsError::new(id, &error))
+            .watch(id.0)
+            .map_err(|error| TriggerError(causes(&error)))
+    }
+
+    fn next_victim(
+        &mut self,
+        program: &str,
+        domain: CgroupId,
+    ) -> Result<Option<NextVictim>, RankingError> {
+        let failed = |reason| RankingError {
+            program: program.to_owned(),
+            reason,
+        };
+        let loaded = self
+            .program(program)
+            .map_err(|error| failed(causes(&error)))?;
+        let ranking = loaded
+            .ranking(domain.0)
+            .map_err(|error| failed(causes(&error)))?;
+        Ok(ranking.victim().map(|candidate| NextVictim {
+            cgroup: CgroupId(candidate.cgroup_id),
+            bytes: candidate.bytes,
+            score: candidate.score,
+            preference: candidate.preference.into(),
+        }))
     }
 
     fn set_parameters(
@@ -228,12 +294,41 @@ impl From<&OwnSettings> for CgroupSettings {
     }
 }
 
+impl From<&OwnSettings> for CgroupPressure {
+    fn from(settings: &OwnSettings) -> Self {
+        let encoded = |said: Option<Option<policy::Pressure>>| {
+            said.map(|pressure| pressure.as_ref().map(Into::into))
+        };
+        CgroupPressure {
+            own: encoded(settings.pressure),
+            units: encoded(settings.units_pressure),
+        }
+    }
+}
+
+impl From<bpf_oomd_bpf::Preference> for policy::Preference {
+    fn from(preference: bpf_oomd_bpf::Preference) -> Self {
+        match preference {
+            bpf_oomd_bpf::Preference::None => policy::Preference::None,
+            bpf_oomd_bpf::Preference::Avoid => policy::Preference::Avoid,
+            bpf_oomd_bpf::Preference::Omit => policy::Preference::Omit,
+        }
+    }
+}
+
 impl From<bpf_oomd_bpf::Event> for Event {
     fn from(event: bpf_oomd_bpf::Event) -> Self {
         match event {
             bpf_oomd_bpf::Event::CgroupOffline { cgroup_id, .. } => {
                 Event::CgroupGone(CgroupId(cgroup_id))
             }
+            bpf_oomd_bpf::Event::Pressure(record) => Event::Stalled(Stalled {
+                time_ns: record.time_ns,
+                domain: CgroupId(record.domain),
+                usage: record.usage,
+                stall: record.stall,
+                outcome: record.outcome,
+            }),
             bpf_oomd_bpf::Event::Kill(record) => Event::Kill(Kill {
                 time_ns: record.time_ns,
                 domain: CgroupId(record.domain),
@@ -243,11 +338,8 @@ impl From<bpf_oomd_bpf::Event> for Event {
                 usage_before: record.usage_before,
                 victim_bytes: record.victim_bytes,
                 victim_score: record.victim_score,
-                preference: match record.preference {
-                    bpf_oomd_bpf::Preference::None => policy::Preference::None,
-                    bpf_oomd_bpf::Preference::Avoid => policy::Preference::Avoid,
-                    bpf_oomd_bpf::Preference::Omit => policy::Preference::Omit,
-                },
+                stall: record.stall,
+                preference: record.preference.into(),
                 kill: match record.kill {
                     bpf_oomd_bpf::Kill::Cgroup => policy::Kill::Cgroup,
                     bpf_oomd_bpf::Kill::Process => policy::Kill::Process,

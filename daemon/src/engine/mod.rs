@@ -8,7 +8,8 @@ pub mod kernel;
 pub mod probe;
 
 use crate::fault::causes;
-use crate::policy::{self, CgroupId, OwnSettings, Preference};
+use crate::policy::{self, CgroupId, OwnSettings, Preference, Trigger};
+pub use bpf_oomd_bpf::pressure::{Outcome, Stall, Watch};
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -27,8 +28,11 @@ pub trait Engine {
         program: &str,
     ) -> Result<(), AttachError>;
 
-    /// Takes away what is attached to a cgroup, or forgets it if the cgroup is gone.
+    /// Takes away what is attached to a cgroup.
     fn detach(&mut self, id: CgroupId);
+
+    /// Forgets a cgroup that is gone, and everything on it with it.
+    fn forget(&mut self, id: CgroupId);
 
     /// Tells policy programs what is said about a cgroup, in place of what they were told before. Acts on the next OOM; nothing is
     /// attached or detached for it.
@@ -37,6 +41,28 @@ pub trait Engine {
     /// Takes away what is said about a cgroup. That there is nothing is fine: what belongs to a cgroup with an attachment goes
     /// with the cgroup.
     fn remove_settings(&mut self, id: CgroupId) -> Result<(), SettingsError>;
+
+    /// Watches these cgroups for pressure, and no others but, if `births` is true, those that are made from now on in slices of which
+    /// the settings say so. What is watched already goes on being watched. Returns why some are not.
+    ///
+    /// # Errors
+    ///
+    /// If nothing can be watched at all.
+    fn set_triggers(
+        &mut self,
+        want: &BTreeMap<CgroupId, Trigger>,
+        births: bool,
+    ) -> Result<BTreeMap<CgroupId, String>, TriggerError>;
+
+    /// What came of the stalls of a cgroup so far; None if it is not watched.
+    fn watch(&self, id: CgroupId) -> Result<Option<Watch>, TriggerError>;
+
+    /// Whom a policy program would choose in a domain now.
+    fn next_victim(
+        &mut self,
+        program: &str,
+        domain: CgroupId,
+    ) -> Result<Option<NextVictim>, RankingError>;
 
     /// Gives the parameters of a policy program the values that are said, and all others their defaults. Acts on the next OOM; a
     /// program that is not loaded yet has them when it is.
@@ -61,8 +87,38 @@ pub trait Engine {
 pub enum Event {
     /// A policy killed.
     Kill(Kill),
+    /// A cgroup stalled, and no policy killed for it.
+    Stalled(Stalled),
     /// A cgroup is gone, and its attachment with it.
     CgroupGone(CgroupId),
+}
+
+/// A stall for which an OOM was declared, or would have been, and no policy killed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stalled {
+    /// When, in nanoseconds of CLOCK_BOOTTIME.
+    pub time_ns: u64,
+    /// What stalled.
+    pub domain: CgroupId,
+    /// Its memory use, in bytes.
+    pub usage: u64,
+    /// How it stalled.
+    pub stall: Stall,
+    /// What came of it.
+    pub outcome: Outcome,
+}
+
+/// Whom a policy would choose.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NextVictim {
+    /// The leaf.
+    pub cgroup: CgroupId,
+    /// Its memory use, page cache left out, in bytes.
+    pub bytes: u64,
+    /// What makes it the next one; what it measures is the program's business.
+    pub score: u64,
+    /// Whether it is one that is to be avoided.
+    pub preference: Preference,
 }
 
 /// One kill by a policy.
@@ -72,6 +128,8 @@ pub struct Kill {
     pub time_ns: u64,
     /// What ran out of memory.
     pub domain: CgroupId,
+    /// The stall for which the OOM was declared; None if an allocation failed.
+    pub stall: Option<Stall>,
     /// The attachment that decided.
     pub attachment: CgroupId,
     /// The leaf that was chosen.
@@ -153,6 +211,21 @@ impl SettingsError {
             reason: causes(error),
         }
     }
+}
+
+/// Why cgroups are not watched for pressure.
+#[derive(Debug, thiserror::Error)]
+#[error("pressure is not watched: {0}")]
+pub struct TriggerError(pub String);
+
+/// Why it is not known whom a policy would choose.
+#[derive(Debug, thiserror::Error)]
+#[error("policy program {program:?} does not say whom it would choose: {reason}")]
+pub struct RankingError {
+    /// The program.
+    pub program: String,
+    /// Why not.
+    pub reason: String,
 }
 
 /// Why a parameter of a policy program is not what was said.

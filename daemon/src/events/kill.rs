@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Kill records: from cgroup ids to units, and to the journal.
 
+use super::bytes;
+use super::place::Place;
+use super::stall::{self, held_back, how, usec};
 use crate::engine::{Kill, KilledProcess};
 use crate::policy::{CgroupId, Preference};
-use crate::systemd::unit_name;
 use std::fmt::Write;
 use std::time::Duration;
 use tracing::warn;
@@ -18,41 +20,6 @@ pub struct Report {
     domain: Place,
     attachment: Place,
     victim: Place,
-}
-
-/// A cgroup, and the units it belongs to. What is not known is None.
-#[derive(Debug, PartialEq, Eq)]
-struct Place {
-    path: Option<String>,
-    unit: Option<String>,
-    user_unit: Option<String>,
-}
-
-impl Place {
-    fn new(path: Option<String>) -> Self {
-        let units = path.as_deref().map(unit_name::of_cgroup);
-        let (unit, user_unit) = match units {
-            Some(units) => (Some(units.unit), units.user_unit),
-            None => (None, None),
-        };
-        Place {
-            path,
-            unit,
-            user_unit,
-        }
-    }
-
-    /// The most telling name there is.
-    fn name(&self, id: CgroupId) -> String {
-        match (&self.user_unit, &self.unit, &self.path) {
-            (Some(user_unit), Some(unit), _) => format!("{user_unit} of {unit}"),
-            (_, Some(unit), Some(path)) if unit == unit_name::ROOT_SLICE && path != "/" => {
-                path.clone()
-            }
-            (_, Some(unit), _) => unit.clone(),
-            _ => format!("a cgroup that is gone (id {id})"),
-        }
-    }
 }
 
 /// Finds out what the ids of a kill stand for. `path` tells the path of a cgroup, if it is known.
@@ -70,6 +37,7 @@ impl Report {
     pub fn message(&self) -> String {
         let Kill {
             domain,
+            stall,
             victim,
             program,
             usage_before,
@@ -78,9 +46,11 @@ impl Report {
             preference,
             ..
         } = &self.kill;
-        let what = match *domain {
-            CgroupId::SYSTEM => "the system".to_owned(),
-            id => self.domain.name(id),
+        let what = self.domain.name(*domain);
+        let used = bytes(*usage_before);
+        let why = match stall {
+            Some(stall) => format!("{what} {} (used {used})", how(stall)),
+            None => format!("{what} ran out of memory (used {used})"),
         };
         let plural = if *processes_total == 1 { "" } else { "es" };
         let last_resort = match preference {
@@ -88,19 +58,18 @@ impl Report {
             Preference::None | Preference::Omit => "",
         };
         format!(
-            "{what} ran out of memory (used {}): policy {program} chose {}, {} in {processes_total} process{plural}{last_resort}",
-            bytes(*usage_before),
+            "{why}: policy {program} chose {}, {} in {processes_total} process{plural}{last_resort}",
             self.victim.name(*victim),
             bytes(*victim_bytes),
         )
     }
 
-    /// `limit`: a cgroup reached its limit. `system`: there was none left at all.
+    /// `limit`: a cgroup reached its limit. `system`: there was none left at all. `pressure`: it stalled.
     fn reason(&self) -> &'static str {
-        if self.kill.domain == CgroupId::SYSTEM {
-            "system"
-        } else {
-            "limit"
+        match self.kill.domain {
+            _ if self.kill.stall.is_some() => stall::REASON,
+            CgroupId::SYSTEM => "system",
+            _ => "limit",
         }
     }
 }
@@ -114,6 +83,7 @@ pub fn report(report: &Report) {
         victim,
     } = report;
     let when = Duration::from_nanos(kill.time_ns).as_micros();
+    let stall = kill.stall.as_ref();
     warn!(
         MESSAGE_ID = KILL_MESSAGE_ID,
         // By these two, journalctl -u and --user-unit find what other programs say about a unit.
@@ -130,6 +100,15 @@ pub fn report(report: &Report) {
         OOM_ATTACHMENT = attachment.path,
         OOM_ATTACHMENT_ID = kill.attachment.0,
         OOM_ATTACHMENT_UNIT = attachment.unit,
+        OOM_STALL_RESOURCE = stall.map(stall::resource),
+        OOM_STALL_LEVEL = stall.map(stall::level),
+        OOM_STALL_USEC = stall.map(|it| usec(it.stall)),
+        OOM_STALL_WINDOW_USEC = stall.map(|it| usec(it.window)),
+        OOM_STALL_LASTED_USEC = stall.map(|it| usec(it.lasted)),
+        OOM_STALL_SCANNED = stall.map(|it| it.scanned),
+        OOM_STALL_HIGH_EVENTS = stall.map(|it| it.high_events),
+        OOM_STALL_MAX_EVENTS = stall.map(|it| it.max_events),
+        OOM_STALL_HELD_BACK = stall.map(held_back),
         OOM_KILL = kill.kill.to_string(),
         OOM_CANDIDATES = kill.candidates,
         OOM_HANDLER_USEC = kill.handler_us,
@@ -158,25 +137,6 @@ fn processes(processes: &[KilledProcess]) -> String {
     lines
 }
 
-/// A size as systemd writes it: base 1024, one digit after the point.
-fn bytes(number: u64) -> String {
-    const UNITS: [(u64, char); 6] = [
-        (1 << 60, 'E'),
-        (1 << 50, 'P'),
-        (1 << 40, 'T'),
-        (1 << 30, 'G'),
-        (1 << 20, 'M'),
-        (1 << 10, 'K'),
-    ];
-    match UNITS.into_iter().find(|(unit, _)| number >= *unit) {
-        Some((unit, letter)) => {
-            let tenths = u128::from(number % unit) * 10 / u128::from(unit);
-            format!("{}.{tenths}{letter}", number / unit)
-        }
-        None => format!("{number}B"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -185,6 +145,7 @@ mod tests {
         Kill {
             time_ns: 5_000_000_000,
             domain: CgroupId(10),
+            stall: None,
             attachment: CgroupId(10),
             victim: CgroupId(20),
             program: "biggest-leaf".into(),
@@ -284,25 +245,5 @@ mod tests {
             "1 4096 a b\n2 4096 x\\n3 0 y\\u{1b}"
         );
         assert_eq!(processes(&[]), "");
-    }
-
-    #[test]
-    fn sizes_are_base_1024() {
-        let all = [
-            0,
-            1023,
-            1024,
-            1536,
-            30 << 20,
-            (1 << 30) - 1,
-            3 << 30,
-            u64::MAX,
-        ];
-        assert_eq!(
-            all.map(bytes),
-            [
-                "0B", "1023B", "1.0K", "1.5K", "30.0M", "1023.9M", "3.0G", "15.9E"
-            ]
-        );
     }
 }

@@ -5,7 +5,9 @@
 //! out, so the slice's attachment covers everything below it, from the first instruction of its first process. The same is true of
 //! all other settings: each cgroup is told only what is said about it, and the policy program looks upwards.
 
-use super::{CgroupId, Key, Kill, Policy, Preference, Speaker, Value, World};
+use super::{
+    AppliesTo, CgroupId, Key, Kill, Policy, Preference, Pressure, Speaker, Trigger, Value, World,
+};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -34,6 +36,10 @@ pub struct OwnSettings {
     pub cooldown: Option<Duration>,
     /// Who decides about its own OOM. A cgroup without an attachment is passed by, so the kernel's killer has to be named.
     pub decider: Option<Decider>,
+    /// When a stall of it is an OOM; never, if that is None.
+    pub pressure: Option<Option<Pressure>>,
+    /// The same of each unit in a slice.
+    pub units_pressure: Option<Option<Pressure>>,
 }
 
 /// Who decides about an OOM.
@@ -70,6 +76,14 @@ pub fn desired_settings(world: &World, cgroups: &Cgroups) -> BTreeMap<CgroupId, 
         .collect()
 }
 
+/// Which cgroups should be watched for what.
+pub fn desired_triggers(world: &World, cgroups: &Cgroups) -> BTreeMap<CgroupId, Trigger> {
+    cgroups
+        .iter()
+        .filter_map(|(unit, (id, _))| Some((*id, world.pressure(unit)?.trigger)))
+        .collect()
+}
+
 /// The policy of a unit, if anything is said about it that decides the matter for the unit itself.
 fn own_policy(world: &World, unit: &str) -> Option<Policy> {
     let said = [Key::Policy, Key::Enabled]
@@ -98,7 +112,33 @@ fn own_settings(world: &World, unit: &str) -> OwnSettings {
             Policy::Kernel => Decider::Kernel,
             Policy::Bpf(_) => Decider::Program,
         }),
+        pressure: own_pressure(world, unit),
+        units_pressure: own_pressure_of_units(world, unit),
     }
+}
+
+fn own_pressure(world: &World, unit: &str) -> Option<Option<Pressure>> {
+    if unit.ends_with(".slice") {
+        // A slice has none unless it is said.
+        return world.pressure(unit).map(Some);
+    }
+    let said = [Key::Pressure, Key::Enabled]
+        .into_iter()
+        .any(|key| world.own(unit, key).is_some());
+    said.then(|| world.pressure(unit))
+}
+
+/// What was said further up is told again where turning on or off changes what comes of it.
+fn own_pressure_of_units(world: &World, unit: &str) -> Option<Option<Pressure>> {
+    if !unit.ends_with(".slice") {
+        return None;
+    }
+    let of_units = match world.own(unit, Key::Pressure) {
+        Some((Value::Pressure(Some(pressure)), ..)) => pressure.applies_to == AppliesTo::EachUnit,
+        said => said.is_some(),
+    };
+    let said = of_units || world.own(unit, Key::Enabled).is_some();
+    said.then(|| world.pressure_of_units_in(unit))
 }
 
 #[cfg(test)]
@@ -252,8 +292,33 @@ mod tests {
                 prop::sample::select(&[Kill::Cgroup, Kill::Process][..]).prop_map(Value::Kill),
             ),
             prop::option::of((0..9u64).prop_map(|s| Value::Cooldown(Duration::from_secs(s)))),
+            prop::option::of(pressures()),
         )
-            .prop_map(|(a, b, c, d)| [a, b, c, d].into_iter().flatten().collect())
+            .prop_map(|(a, b, c, d, e)| [a, b, c, d, e].into_iter().flatten().collect())
+    }
+
+    fn pressures() -> impl Strategy<Value = Value> {
+        let applies_to = prop::sample::select(&[AppliesTo::Slice, AppliesTo::EachUnit][..]);
+        prop::option::of((1..9u64, applies_to)).prop_map(|said| {
+            Value::Pressure(said.map(|(stall, applies_to)| Pressure {
+                applies_to,
+                ..Pressure::parse(&format!("memory full {stall}ms/1s")).unwrap()
+            }))
+        })
+    }
+
+    /// Only slices can speak for the units in them.
+    fn as_can_be_said(mut said: Vec<Vec<Value>>) -> Vec<Vec<Value>> {
+        for ((name, _), values) in UNITS.iter().zip(&mut said) {
+            for value in values {
+                if let Value::Pressure(Some(pressure)) = value
+                    && !name.ends_with(".slice")
+                {
+                    pressure.applies_to = AppliesTo::Slice;
+                }
+            }
+        }
+        said
     }
 
     proptest! {
@@ -262,8 +327,11 @@ mod tests {
         fn what_happens_in_the_kernel_is_what_was_resolved(
             said in prop::collection::vec(values(), UNITS.len()), defaults in values(),
         ) {
+            let said = as_can_be_said(said);
             let sections: Vec<(&str, &[Value])> =
                 UNITS.iter().zip(&said).map(|((name, _), values)| (*name, &values[..])).collect();
+            let defaults: Vec<Value> =
+                defaults.into_iter().filter(|value| value.key().is_for_defaults()).collect();
             let world = world(&sections, &defaults);
             let cgroups = cgroups();
             let attached = desired_attachments(&world, &cgroups);
@@ -285,11 +353,21 @@ mod tests {
                 };
                 prop_assert_eq!(met, world.policy(name), "{}", name);
                 let kill = nearest(&|it| it.kill.map(Value::Kill));
-                prop_assert_eq!(kill.or(Value::built_in(Key::Kill)), world.value(name, Key::Kill));
+                prop_assert_eq!(
+                    kill.unwrap_or(Value::built_in(Key::Kill)), world.value(name, Key::Kill)
+                );
                 let cooldown = nearest(&|it| it.cooldown.map(Value::Cooldown));
                 prop_assert_eq!(
-                    cooldown.or(Value::built_in(Key::Cooldown)), world.value(name, Key::Cooldown)
+                    cooldown.unwrap_or(Value::built_in(Key::Cooldown)), world.value(name, Key::Cooldown)
                 );
+                // As `oomd_pressure_key()` in pressure.bpf.h does.
+                let told = |id: &CgroupId| settings.get(id).copied().unwrap_or_default();
+                let own = told(&chain[0]).pressure;
+                let above = chain[1..].iter().find_map(|id| told(id).units_pressure);
+                let met = own.or(above.filter(|_| !name.ends_with(".slice"))).flatten();
+                prop_assert_eq!(met, world.pressure(name), "{}", name);
+                let trigger = desired_triggers(&world, &cgroups).get(&cgroups[name].0).copied();
+                prop_assert_eq!(trigger, met.map(|pressure| pressure.trigger));
             }
         }
 
@@ -297,8 +375,11 @@ mod tests {
         fn whatever_decides_is_what_the_value_is(
             said in prop::collection::vec(values(), UNITS.len()), defaults in values(),
         ) {
+            let said = as_can_be_said(said);
             let sections: Vec<(&str, &[Value])> =
                 UNITS.iter().zip(&said).map(|((name, _), values)| (*name, &values[..])).collect();
+            let defaults: Vec<Value> =
+                defaults.into_iter().filter(|value| value.key().is_for_defaults()).collect();
             let world = world(&sections, &defaults);
             for (name, _) in UNITS {
                 for key in Key::ALL {
@@ -308,9 +389,9 @@ mod tests {
                         .filter(|it| it.verdict == crate::policy::Verdict::Decides)
                         .collect();
                     prop_assert_eq!(
-                        decides.first().and_then(|it| it.value.clone()), world.value(name, key)
+                        decides.first().and_then(|it| it.value.clone()), Some(world.value(name, key))
                     );
-                    prop_assert!(decides.len() <= 1);
+                    prop_assert_eq!(decides.len(), 1);
                 }
             }
         }

@@ -13,11 +13,15 @@ mod resolve;
 mod setting;
 mod suggest;
 
-pub use desired::{Cgroups, Decider, Desired, OwnSettings, desired_attachments, desired_settings};
+pub use desired::{
+    Cgroups, Decider, Desired, OwnSettings, desired_attachments, desired_settings, desired_triggers,
+};
 pub use layer::Layer;
 pub use name::{Policy, PolicyNameError};
 pub use plan::{Action, State, plan};
-pub use pressure::{AppliesTo, Level, Part, Pressure, PressureError, Resource};
+pub use pressure::{
+    AppliesTo, Level, Part, Pressure, PressureError, Resource, StallAction, Trigger,
+};
 pub use resolve::{Speaker, Statement, UnitSaid, Verdict, World};
 pub(crate) use setting::shown;
 pub use setting::{

@@ -15,6 +15,14 @@ pub enum Policy {
 }
 
 impl Policy {
+    /// Its name as records have it: that of the program, without the prefix, or `kernel`.
+    pub fn name(&self) -> &str {
+        match self {
+            Policy::Kernel => "kernel",
+            Policy::Bpf(program) => program,
+        }
+    }
+
     /// Reads a policy as it is written in a file. `programs` are the names of the policy programs there are.
     ///
     /// Names are exact, letter case included, like everything else in a unit file.

@@ -3,8 +3,8 @@
 //!
 //! The words are those of the kernel's Documentation/accounting/psi.rst, and so are the limits of a window.
 
-use super::setting::{SettingError, one_of, shown};
-use crate::systemd::value::{TimeSpan, ValueError, parse_percent, parse_time};
+use super::setting::{SettingError, name_of, one_of, shown};
+use crate::systemd::value::{Size, TimeSpan, ValueError, parse_percent, parse_size, parse_time};
 use std::fmt;
 use std::time::Duration;
 
@@ -15,10 +15,28 @@ pub const LONGEST_WINDOW: Duration = Duration::from_secs(10);
 /// The window where none is said.
 pub const DEFAULT_WINDOW: Duration = Duration::from_secs(1);
 
-/// A unit that stalls for `stall` within `window` is out of memory.
+/// The longest time that a stall can be asked to last. Who waits longer than that does not want anything to be done.
+pub const LONGEST_LASTING: Duration = Duration::from_secs(3600);
+
+/// A unit that stalls like this is out of memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pressure {
-    /// What its tasks wait for.
+    /// What the kernel watches for.
+    pub trigger: Trigger,
+    /// How long that has to last.
+    pub lasts: Duration,
+    /// The memory that the unit uses at least, in bytes. Who uses less is left alone.
+    pub min_usage: u64,
+    /// What is done.
+    pub action: StallAction,
+    /// Whose stall: of a slice's own cgroup, or of each unit in it. Means nothing for other units.
+    pub applies_to: AppliesTo,
+}
+
+/// A stall of that length within a window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Trigger {
+    /// What tasks wait for.
     pub resource: Resource,
     /// How many of them.
     pub level: Level,
@@ -26,12 +44,10 @@ pub struct Pressure {
     pub stall: Duration,
     /// Within how long a time.
     pub window: Duration,
-    /// Whose stall: of a slice's own cgroup, or of each unit in it. Means nothing for other units.
-    pub applies_to: AppliesTo,
 }
 
 /// What tasks wait for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub enum Resource {
     /// Memory that has to be reclaimed or read back first.
     #[default]
@@ -43,13 +59,23 @@ pub enum Resource {
 }
 
 /// How many tasks wait.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub enum Level {
     /// At least one.
     Some,
     /// All that are not idle.
     #[default]
     Full,
+}
+
+/// What is done about a stall.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum StallAction {
+    /// An OOM is declared.
+    #[default]
+    Kill,
+    /// It is only told who would die.
+    Report,
 }
 
 /// Whose stall counts.
@@ -74,6 +100,29 @@ impl Level {
     const NAMES: [(&'static str, Level); 2] = [("some", Level::Some), ("full", Level::Full)];
 }
 
+impl StallAction {
+    const NAMES: [(&'static str, StallAction); 2] =
+        [("kill", StallAction::Kill), ("report", StallAction::Report)];
+}
+
+impl fmt::Display for Resource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(name_of(*self, &Self::NAMES))
+    }
+}
+
+impl fmt::Display for Level {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(name_of(*self, &Self::NAMES))
+    }
+}
+
+impl fmt::Display for StallAction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(name_of(*self, &Self::NAMES))
+    }
+}
+
 impl AppliesTo {
     const NAMES: [(&'static str, AppliesTo); 2] = [
         ("slice", AppliesTo::Slice),
@@ -92,19 +141,31 @@ pub enum Part {
     Stall,
     /// `window`
     Window,
+    /// `for`
+    For,
+    /// `min-usage`
+    MinUsage,
+    /// `action`
+    Action,
     /// `applies-to`
     AppliesTo,
 }
 
 impl Part {
     /// All of them.
-    pub const ALL: [Part; 5] = [
+    pub const ALL: [Part; 8] = [
         Part::Resource,
         Part::Level,
         Part::Stall,
         Part::Window,
+        Part::For,
+        Part::MinUsage,
+        Part::Action,
         Part::AppliesTo,
     ];
+
+    /// Those that unit files write as `NAME=VALUE`, behind the others.
+    const NAMED: [Part; 3] = [Part::For, Part::MinUsage, Part::Action];
 
     /// Its name in TOML.
     pub fn name(self) -> &'static str {
@@ -113,6 +174,9 @@ impl Part {
             Part::Level => "level",
             Part::Stall => "stall",
             Part::Window => "window",
+            Part::For => "for",
+            Part::MinUsage => "min-usage",
+            Part::Action => "action",
             Part::AppliesTo => "applies-to",
         }
     }
@@ -148,16 +212,30 @@ impl Pressure {
             return Err((None, PressureError::NoStall.into()));
         };
         let stall = stall(text, window).map_err(|error| (Some(Part::Stall), error))?;
+        let lasts = match part(Part::For) {
+            Some(text) => lasting(text).map_err(|error| (Some(Part::For), error))?,
+            None => window,
+        };
+        let min_usage = match part(Part::MinUsage) {
+            Some(text) => usage(text).map_err(|error| (Some(Part::MinUsage), error))?,
+            None => 0,
+        };
         Ok(Pressure {
-            resource,
-            level,
-            stall,
-            window,
+            trigger: Trigger {
+                resource,
+                level,
+                stall,
+                window,
+            },
+            lasts,
+            min_usage,
+            action: read(&part, Part::Action, &StallAction::NAMES)?,
             applies_to,
         })
     }
 
-    /// Reads a setting as unit files write it: `RESOURCE LEVEL STALL/WINDOW`, or with a percentage instead of the stall.
+    /// Reads a setting as unit files write it: `RESOURCE LEVEL STALL/WINDOW`, or with a percentage instead of the stall, and then
+    /// any of `for=TIME`, `min-usage=SIZE` and `action=ACTION`.
     ///
     /// # Errors
     ///
@@ -169,31 +247,92 @@ impl Pressure {
             .trim_start()
             .split_once([' ', '\t'])
             .ok_or_else(malformed)?;
-        let (stall, window) = rest.split_once('/').ok_or_else(malformed)?;
+        let (stall, rest) = rest.split_once('/').ok_or_else(malformed)?;
+        // A time may have spaces in it, so it ends where the next name begins.
+        let named: Vec<(Part, usize)> = Part::NAMED
+            .into_iter()
+            .filter_map(|part| Some((part, place_of(rest, part.name())?)))
+            .collect();
+        let end = |from: usize| {
+            let next = named.iter().map(|(_, at)| *at).filter(|at| *at > from);
+            next.min().unwrap_or(rest.len())
+        };
+        let first = named.iter().map(|(_, at)| *at).min();
         Self::from_parts(|part| match part {
             Part::Resource => Some(resource),
             Part::Level => Some(level),
             Part::Stall => Some(stall.trim()),
-            Part::Window => Some(window.trim()),
+            Part::Window => Some(rest[..first.unwrap_or(rest.len())].trim()),
             Part::AppliesTo => None,
+            named_part => {
+                let (_, at) = named.iter().find(|(part, _)| *part == named_part)?;
+                let value = &rest[at + named_part.name().len() + 1..end(*at)];
+                Some(value.trim())
+            }
         })
         .map_err(|(_, error)| error)
     }
 }
 
+/// Where `NAME=` begins a word of `text`.
+fn place_of(text: &str, name: &str) -> Option<usize> {
+    text.match_indices(name)
+        .map(|(at, _)| at)
+        .find(|at| text[..*at].ends_with([' ', '\t']) && text[at + name.len()..].starts_with('='))
+}
+
 /// As unit files write it.
 impl fmt::Display for Pressure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let resource = Resource::NAMES.iter().find(|(_, it)| *it == self.resource);
-        let level = Level::NAMES.iter().find(|(_, it)| *it == self.level);
+        self.trigger.fmt(f)?;
+        if self.lasts != self.trigger.window {
+            write!(f, " for={}", TimeSpan(self.lasts))?;
+        }
+        if self.min_usage != 0 {
+            write!(f, " min-usage={}", Size(self.min_usage))?;
+        }
+        if self.action != StallAction::default() {
+            write!(f, " action={}", self.action)?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Trigger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
             "{} {} {}/{}",
-            resource.map_or("", |(name, _)| name),
-            level.map_or("", |(name, _)| name),
+            self.resource,
+            self.level,
             TimeSpan(self.stall),
             TimeSpan(self.window)
         )
+    }
+}
+
+fn lasting(text: &str) -> Result<Duration, SettingError> {
+    match parse_time(text) {
+        Ok(Some(time)) if time <= LONGEST_LASTING => Ok(time),
+        Ok(_) | Err(ValueError::TooLarge) => {
+            Err(PressureError::Lasting { found: shown(text) }.into())
+        }
+        Err(error) => Err(SettingError::Value {
+            found: shown(text),
+            error,
+        }),
+    }
+}
+
+/// Nobody uses an infinite amount: that would be a way to say that nothing is to be done, and there is a better one.
+fn usage(text: &str) -> Result<u64, SettingError> {
+    match parse_size(text) {
+        Ok(Some(bytes)) => Ok(bytes),
+        Ok(None) => Err(PressureError::Usage { found: shown(text) }.into()),
+        Err(error) => Err(SettingError::Value {
+            found: shown(text),
+            error,
+        }),
     }
 }
 
@@ -236,7 +375,7 @@ fn stall(text: &str, window: Duration) -> Result<Duration, SettingError> {
 pub enum PressureError {
     /// Not of that form.
     #[error(
-        "found {found:?}, expected \"RESOURCE LEVEL STALL/WINDOW\", such as \"memory full 400ms/1s\""
+        "found {found:?}, expected \"none\" or \"RESOURCE LEVEL STALL/WINDOW\", such as \"memory full 400ms/1s\""
     )]
     Malformed {
         /// What was written.
@@ -257,6 +396,18 @@ pub enum PressureError {
         found: String,
         /// The window.
         window: String,
+    },
+    /// A stall that would have to last for too long.
+    #[error("found {found:?}, expected a time span from 0 to 1h")]
+    Lasting {
+        /// What was written.
+        found: String,
+    },
+    /// An amount of memory that nobody uses.
+    #[error("found {found:?}, expected a size such as \"100M\"")]
+    Usage {
+        /// What was written.
+        found: String,
     },
     /// There is no stall.
     #[error("there is no \"stall\", expected for example stall = \"400ms\"")]
@@ -312,6 +463,41 @@ mod tests {
     }
 
     #[test]
+    fn what_else_is_asked_for_comes_behind_in_any_order() {
+        for (text, expected) in [
+            (
+                "memory full 1ms/1s for=2s min-usage=100M action=report",
+                "memory full 1ms/1s for=2s min-usage=100M action=report",
+            ),
+            (
+                "memory full 1ms / 1s 500ms action=kill\tmin-usage=1G 512M for=1min 30s",
+                "memory full 1ms/1.5s for=1min 30s min-usage=1536M",
+            ),
+            ("io some 1ms/1s for=1s", "io some 1ms/1s"),
+            ("io some 1ms/1s for=0", "io some 1ms/1s for=0"),
+        ] {
+            let Ok(said) = parse(text) else {
+                panic!("{text}: {:?}", parse(text));
+            };
+            assert_eq!(Pressure::parse(&said), Pressure::parse(text), "{said}");
+            assert_eq!(Pressure::parse(expected), Pressure::parse(text));
+        }
+        for (text, part) in [
+            ("memory full 1ms/1s for=2h", "from 0 to 1h"),
+            ("memory full 1ms/1s for=infinity", "from 0 to 1h"),
+            ("memory full 1ms/1s min-usage=infinity", "a size such as"),
+            (
+                "memory full 1ms/1s action=reprot",
+                "did you mean \"report\"?",
+            ),
+            ("memory full 1ms/1s sfor=1s", "a time span"),
+        ] {
+            let error = parse(text).unwrap_err();
+            assert!(error.contains(part), "{text}: {error}");
+        }
+    }
+
+    #[test]
     fn the_part_that_is_wrong_is_named() {
         for wrong in Part::ALL {
             let (part, _) = Pressure::from_parts(|part| {
@@ -320,7 +506,9 @@ mod tests {
                     Part::Resource => "memory",
                     Part::Level => "full",
                     Part::Stall => "1ms",
-                    Part::Window => "1s",
+                    Part::Window | Part::For => "1s",
+                    Part::MinUsage => "1M",
+                    Part::Action => "report",
                     Part::AppliesTo => "slice",
                 })
             })

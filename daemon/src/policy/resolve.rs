@@ -5,7 +5,7 @@
 //! specific first), those of the slices above it from the nearest up, the configuration's defaults, and what is built in. For each
 //! setting the first one that says something decides; the others are kept for those who ask ([`explain`]).
 
-use super::{Assignment, Key, Layer, Policy, Value};
+use super::{AppliesTo, Assignment, Key, Layer, Policy, Pressure, Value};
 use crate::systemd::unit_name;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -85,18 +85,43 @@ impl World {
         said.or_else(by_default)
     }
 
-    /// The value that a setting of a unit has. None only for pressure that nobody says anything about.
-    pub fn value(&self, unit: &str, key: Key) -> Option<Value> {
+    /// The value that a setting of a unit has.
+    pub fn value(&self, unit: &str, key: Key) -> Value {
+        self.value_from(unit, key, |about, value| is_meant(value, about, unit))
+    }
+
+    /// The same, of what is said about a unit or above it and counts.
+    fn value_from(&self, unit: &str, key: Key, counts: impl Fn(&str, &Value) -> bool) -> Value {
         let mut next = Some(unit.to_owned());
-        while let Some(unit) = next {
-            if let Some((value, ..)) = self.own(&unit, key) {
-                return Some(value.clone());
+        while let Some(about) = next {
+            if let Some((value, ..)) = self.own(&about, key)
+                && counts(&about, value)
+            {
+                return value.clone();
             }
-            next = self.slice_of(&unit);
+            next = self.slice_of(&about);
         }
         match self.defaults.decides(key) {
-            Some((value, _)) => Some(value.clone()),
+            Some((value, _)) => value.clone(),
             None => Value::built_in(key),
+        }
+    }
+
+    /// When a stall of the unit's cgroup is an OOM. Never where everything is turned off.
+    pub fn pressure(&self, unit: &str) -> Option<Pressure> {
+        self.if_enabled(unit, self.value(unit, Key::Pressure))
+    }
+
+    /// When a stall of a unit in this slice is an OOM, as far as nothing nearer to the unit says otherwise.
+    pub(super) fn pressure_of_units_in(&self, slice: &str) -> Option<Pressure> {
+        let value = self.value_from(slice, Key::Pressure, |_, value| is_for_units(value));
+        self.if_enabled(slice, value)
+    }
+
+    fn if_enabled(&self, unit: &str, value: Value) -> Option<Pressure> {
+        match (self.value(unit, Key::Enabled), value) {
+            (Value::Enabled(true), Value::Pressure(pressure)) => pressure,
+            _ => None,
         }
     }
 
@@ -106,14 +131,14 @@ impl World {
             self.value(unit, Key::Enabled),
             self.value(unit, Key::Policy),
         ) {
-            (Some(Value::Enabled(true)), Some(Value::Policy(policy))) => policy,
+            (Value::Enabled(true), Value::Policy(policy)) => policy,
             _ => Policy::Kernel,
         }
     }
 
     /// The slice a unit is in. A slice's place is in its name; it need not be asked for, and a wrong answer cannot make a loop.
     pub fn slice_of(&self, unit: &str) -> Option<String> {
-        if unit.ends_with(".slice") {
+        if is_slice(unit) {
             return unit_name::parent_slice(unit);
         }
         self.units.get(unit)?.slice.clone()
@@ -131,20 +156,55 @@ impl World {
             next = self.slice_of(&about);
         }
         all.extend(statements(unit, &Speaker::Defaults, &self.defaults, key));
-        if let Some(value) = Value::built_in(key) {
-            all.push(Statement {
-                about: unit.to_owned(),
-                speaker: Speaker::BuiltIn,
-                assignment: None,
-                value: Some(value),
-                verdict: Verdict::Overruled,
-            });
-        }
-        if let Some(winner) = all.iter_mut().find(|it| it.verdict == Verdict::Overruled) {
-            winner.verdict = Verdict::Decides;
-        }
+        all.push(Statement {
+            about: unit.to_owned(),
+            speaker: Speaker::BuiltIn,
+            assignment: None,
+            value: Some(Value::built_in(key)),
+            verdict: Verdict::Overruled,
+        });
+        decide(&mut all, unit);
         all
     }
+}
+
+/// Finds the statement that decides about `unit`. Of what is said about one unit the first counts, or none if that is not meant.
+fn decide(all: &mut [Statement], unit: &str) {
+    let mut passed: Option<String> = None;
+    for statement in all.iter_mut().filter(|it| it.verdict == Verdict::Overruled) {
+        let built_in = statement.speaker == Speaker::BuiltIn;
+        if !built_in && passed.as_ref() == Some(&statement.about) {
+            continue;
+        }
+        let value = statement.value.as_ref();
+        if built_in || value.is_some_and(|value| is_meant(value, &statement.about, unit)) {
+            statement.verdict = Verdict::Decides;
+            return;
+        }
+        statement.verdict = Verdict::Elsewhere;
+        passed = Some(statement.about.clone());
+    }
+}
+
+/// Whether what is said about `about`, the unit itself or a slice above it, is meant for `unit`. All settings are, but a slice's pressure
+/// is either its own or that of the units in it.
+fn is_meant(value: &Value, about: &str, unit: &str) -> bool {
+    let Value::Pressure(Some(pressure)) = value else {
+        // That there is none is for both. A slice has no pressure that it inherits.
+        return !matches!(value, Value::Pressure(None)) || about == unit || !is_slice(unit);
+    };
+    match pressure.applies_to {
+        AppliesTo::EachUnit => !is_slice(unit),
+        AppliesTo::Slice => about == unit,
+    }
+}
+
+fn is_for_units(value: &Value) -> bool {
+    !matches!(value, Value::Pressure(Some(pressure)) if pressure.applies_to == AppliesTo::Slice)
+}
+
+fn is_slice(unit: &str) -> bool {
+    unit.ends_with(".slice")
 }
 
 /// What one source says about one setting, the assignment that counts first.
@@ -204,6 +264,8 @@ pub enum Verdict {
     Reset,
     /// It takes back what the same source said before.
     Resets,
+    /// It is not about this unit: a slice's own pressure, or that of its units.
+    Elsewhere,
 }
 
 impl fmt::Display for Verdict {
@@ -214,6 +276,7 @@ impl fmt::Display for Verdict {
             Verdict::SaidAgain => "assigned again later",
             Verdict::Reset => "reset later",
             Verdict::Resets => "resets what was assigned before",
+            Verdict::Elsewhere => "not about this unit",
         })
     }
 }
@@ -309,7 +372,7 @@ mod tests {
             .insert("x.service".into(), unit("a.slice", &[files, glob]));
         assert_eq!(
             world.value("x.service", Key::Kill),
-            Some(Value::Kill(Kill::Process))
+            Value::Kill(Kill::Process)
         );
         assert_eq!(
             told(&world, "x.service")[..2],
@@ -336,11 +399,74 @@ mod tests {
             .insert("x.service".into(), unit("a-b-c.slice", &[]));
         assert_eq!(
             world.value("x.service", Key::Kill),
-            Some(Value::Kill(Kill::Process))
+            Value::Kill(Kill::Process)
         );
         assert_eq!(
             world.value("unknown.service", Key::Kill),
             Value::built_in(Key::Kill)
         );
+    }
+
+    fn pressure(text: &str) -> Layer {
+        let value = Value::parse(Key::Pressure, text, &[]).unwrap();
+        let at = Provenance {
+            file: "f".into(),
+            line: 1,
+            column: 1,
+        };
+        let value = Some(value);
+        [(Key::Pressure, Assignment { value, at })]
+            .into_iter()
+            .collect()
+    }
+
+    fn each_unit(text: &str) -> Layer {
+        let at = Provenance {
+            file: "f".into(),
+            line: 1,
+            column: 1,
+        };
+        let value = Some(Value::Pressure(Some(Pressure {
+            applies_to: AppliesTo::EachUnit,
+            ..Pressure::parse(text).unwrap()
+        })));
+        [(Key::Pressure, Assignment { value, at })]
+            .into_iter()
+            .collect()
+    }
+
+    fn slices(outer: Layer, inner: Layer) -> World {
+        let mut world = World::default();
+        let said = |name: &str, layer| unit("-.slice", &[(section(name), layer)]);
+        world.units.insert("a.slice".into(), said("outer", outer));
+        world.units.insert("a-b.slice".into(), said("inner", inner));
+        world
+            .units
+            .insert("x.service".into(), unit("a-b.slice", &[]));
+        world
+    }
+
+    #[test]
+    fn a_slices_own_pressure_is_not_that_of_its_units() {
+        let world = slices(each_unit("memory full 1ms/1s"), pressure("io full 2ms/1s"));
+        let stall = |unit| world.pressure(unit).map(|it| it.trigger.to_string());
+        assert_eq!(stall("x.service").as_deref(), Some("memory full 1ms/1s"));
+        assert_eq!(stall("a-b.slice").as_deref(), Some("io full 2ms/1s"));
+        assert_eq!(stall("a.slice"), None);
+        let verdicts = |unit| -> Vec<Verdict> {
+            let all = world.explain(unit, Key::Pressure);
+            all.into_iter().map(|it| it.verdict).collect()
+        };
+        use Verdict::{Decides, Elsewhere, Overruled};
+        assert_eq!(verdicts("x.service"), [Elsewhere, Decides, Overruled]);
+        assert_eq!(verdicts("a-b.slice"), [Decides, Overruled, Overruled]);
+        assert_eq!(verdicts("a.slice"), [Elsewhere, Decides]);
+    }
+
+    #[test]
+    fn that_there_is_none_ends_what_is_said_above() {
+        let world = slices(each_unit("memory full 1ms/1s"), pressure("none"));
+        assert_eq!(world.pressure("x.service"), None);
+        assert_eq!(world.pressure("a-b.slice"), None);
     }
 }

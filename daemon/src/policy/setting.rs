@@ -13,6 +13,9 @@ pub const LONGEST_COOLDOWN: Duration = Duration::from_secs(3600);
 /// The cooldown where nobody says one.
 pub const DEFAULT_COOLDOWN: Duration = Duration::from_secs(10);
 
+/// How it is written that no stall is an OOM.
+const NO_PRESSURE: &str = "none";
+
 /// A setting. In the order in which they are told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Key {
@@ -90,8 +93,8 @@ pub enum Value {
     Preference(Preference),
     /// `cooldown`
     Cooldown(Duration),
-    /// `pressure`
-    Pressure(Pressure),
+    /// `pressure`; None says that no stall is an OOM.
+    Pressure(Option<Pressure>),
 }
 
 /// What of a victim is killed.
@@ -140,7 +143,7 @@ impl fmt::Display for Preference {
     }
 }
 
-fn name_of<T: Copy + PartialEq>(value: T, names: &[(&'static str, T)]) -> &'static str {
+pub(super) fn name_of<T: Copy + PartialEq>(value: T, names: &[(&'static str, T)]) -> &'static str {
     let found = names.iter().find(|(_, known)| *known == value);
     found.map_or("", |(name, _)| name)
 }
@@ -159,7 +162,8 @@ impl Value {
             Key::Kill => Value::Kill(one_of(text, &Kill::NAMES)?),
             Key::Preference => Value::Preference(one_of(text, &Preference::NAMES)?),
             Key::Cooldown => Value::Cooldown(cooldown(text)?),
-            Key::Pressure => Value::Pressure(Pressure::parse(text)?),
+            Key::Pressure if text == NO_PRESSURE => Value::Pressure(None),
+            Key::Pressure => Value::Pressure(Some(Pressure::parse(text)?)),
         })
     }
 
@@ -175,16 +179,16 @@ impl Value {
         }
     }
 
-    /// What holds where nobody says anything. Pressure declares nothing then.
-    pub fn built_in(key: Key) -> Option<Self> {
-        Some(match key {
+    /// What holds where nobody says anything.
+    pub fn built_in(key: Key) -> Self {
+        match key {
             Key::Enabled => Value::Enabled(true),
             Key::Policy => Value::Policy(Policy::Kernel),
             Key::Kill => Value::Kill(Kill::default()),
             Key::Preference => Value::Preference(Preference::default()),
             Key::Cooldown => Value::Cooldown(DEFAULT_COOLDOWN),
-            Key::Pressure => return None,
-        })
+            Key::Pressure => Value::Pressure(None),
+        }
     }
 }
 
@@ -197,7 +201,8 @@ impl fmt::Display for Value {
             Value::Kill(kill) => kill.fmt(f),
             Value::Preference(preference) => preference.fmt(f),
             Value::Cooldown(time) => TimeSpan(*time).fmt(f),
-            Value::Pressure(pressure) => pressure.fmt(f),
+            Value::Pressure(Some(pressure)) => pressure.fmt(f),
+            Value::Pressure(None) => f.write_str(NO_PRESSURE),
         }
     }
 }
@@ -317,6 +322,7 @@ mod tests {
             (Key::Cooldown, "0"),
             (Key::Cooldown, "1min 30s"),
             (Key::Pressure, "memory full 400ms/1s"),
+            (Key::Pressure, "none"),
         ] {
             let value = parse(key, text).unwrap();
             assert_eq!(value.key(), key);
@@ -325,15 +331,11 @@ mod tests {
     }
 
     #[test]
-    fn every_setting_has_a_built_in_value_but_pressure() {
+    fn every_setting_has_a_built_in_value_that_can_be_written() {
         for key in Key::ALL {
-            match Value::built_in(key) {
-                Some(value) => {
-                    assert_eq!(value.key(), key);
-                    assert_eq!(parse(key, &value.to_string()), Ok(value));
-                }
-                None => assert_eq!(key, Key::Pressure),
-            }
+            let value = Value::built_in(key);
+            assert_eq!(value.key(), key);
+            assert_eq!(parse(key, &value.to_string()), Ok(value));
         }
     }
 

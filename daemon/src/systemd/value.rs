@@ -143,6 +143,20 @@ pub fn parse_size(text: &str) -> Result<Option<u64>, ValueError> {
     Ok(Some(total))
 }
 
+/// A size in bytes as [`parse_size`] reads it: in the largest unit that leaves no rest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Size(pub u64);
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let whole = |(_, unit): &&(&str, u64)| self.0 >= *unit && self.0 % unit == 0;
+        match SIZE_UNITS.iter().find(whole) {
+            Some((suffix, unit)) if *unit > 1 => write!(f, "{}{suffix}", self.0 / unit),
+            _ => self.0.fmt(f),
+        }
+    }
+}
+
 /// A percentage with up to two digits after the point, in hundredths of a percent.
 ///
 /// # Errors

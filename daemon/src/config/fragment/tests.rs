@@ -264,10 +264,10 @@ fn a_value_of_another_type_is_told_with_an_example() {
             "4:8: found a boolean, expected a string such as \"process\"",
             "5:14: found an array, expected a string such as \"avoid\"",
             "6:12: found a float, expected a string such as \"10s\"",
-            "7:12: found a string, expected a table such as { stall = \"400ms\" }",
+            "7:12: found \"1s\", expected \"none\" or \"RESOURCE LEVEL STALL/WINDOW\", such as \"memory full 400ms/1s\"",
             "9:10: found a date or time, expected a string such as \"kernel\"",
             "10:8: found a table, expected a string such as \"process\"",
-            "11:12: found an integer, expected a table such as { stall = \"400ms\" }",
+            "11:12: found an integer, expected a table such as { stall = \"400ms\" }, or \"none\"",
         ]
     );
     assert_eq!(
@@ -313,7 +313,7 @@ fn all_parts_of_a_pressure_are_looked_at() {
             "3:9: found an integer, expected a string such as \"full\"",
             "5:10: found \"1min\", expected a window from 500ms to 10s",
             "6:14: unknown value \"unit\", expected one of: slice, each-unit",
-            "7:1: unknown part of pressure \"stal\", expected one of: resource, level, stall, window, applies-to; did you \
+            "7:1: unknown part of pressure \"stal\", expected one of: resource, level, stall, window, for, min-usage, action, applies-to; did you \
              mean \"stall\"?",
         ]
     );
