@@ -12,8 +12,8 @@ use bpf_oomd_tests::machine::{TestMachine, vmstat};
 use bpf_oomd_tests::program::Program;
 use bpf_oomd_tests::wait::{all_the_time, eventually};
 
-use crate::programs;
 use crate::scene::{ANYWHERE, attachments_called, handler, limited, refusal};
+use bpf_oomd_tests::programs;
 
 /// `BPF_OOM_FLAGS_WAIT_ON_OOM_LOCK`
 const WAIT: u64 = 1;

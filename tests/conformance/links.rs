@@ -13,8 +13,8 @@ use bpf_oomd_tests::ids::BpfObjects;
 use bpf_oomd_tests::machine::TestMachine;
 use bpf_oomd_tests::program::Program;
 
-use crate::programs;
 use crate::scene::{attachments_called, errno, handler, limited, run_out};
+use bpf_oomd_tests::programs;
 
 #[test]
 fn a_link_by_relative_fd_attaches_to_that_cgroup_and_no_other() {

@@ -17,7 +17,6 @@ mod preference;
 mod pressure;
 mod pressure_cgroups;
 mod pressure_lifetime;
-mod programs;
 mod report;
 mod scene;
 mod seed_tree;

@@ -6,7 +6,7 @@ use bpf_oomd_tests::machine::TestMachine;
 use bpf_oomd_tests::program::Program;
 use bpf_oomd_tests::wait::eventually;
 
-use crate::programs;
+use bpf_oomd_tests::programs;
 
 #[test]
 fn the_root_memcg_is_the_root() {

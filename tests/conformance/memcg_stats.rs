@@ -7,8 +7,8 @@ use bpf_oomd_tests::machine::TestMachine;
 use bpf_oomd_tests::program::Program;
 use bpf_oomd_tests::wait::{SOON, eventually_within};
 
-use crate::programs;
 use crate::scene::{limited, run_out};
+use bpf_oomd_tests::programs;
 
 /// Kfunc result and file for one value.
 type Pair = (&'static str, u64, u64);

@@ -10,8 +10,8 @@ use bpf_oomd_tests::machine::TestMachine;
 use bpf_oomd_tests::program::Program;
 use bpf_oomd_tests::wait::{eventually, eventually_within};
 
-use crate::programs;
 use crate::scene::{errno, refusal};
+use bpf_oomd_tests::programs;
 
 const IO: u64 = 0;
 /// `PSI_MEM`

@@ -7,7 +7,7 @@ use bpf_oomd_tests::cgroup::{Cgroup, MIB};
 use bpf_oomd_tests::hog::Hog;
 use bpf_oomd_tests::program::Program;
 
-use crate::programs;
+use bpf_oomd_tests::programs;
 
 /// What a single process may use in [`limited`], in bytes.
 pub const SMALL: u64 = 16 * MIB;

@@ -6,7 +6,7 @@
 use bpf_oomd_tests::machine::TestMachine;
 use bpf_oomd_tests::program::refused;
 
-use crate::programs;
+use bpf_oomd_tests::programs;
 
 #[track_caller]
 fn is_refused(object: &[u8], reason: &str) {

@@ -12,6 +12,7 @@ mod faulty_configuration;
 mod following;
 mod misspelt;
 mod preference;
+mod pressure;
 mod refusal;
 mod seed_tree;
 mod service;

@@ -42,6 +42,16 @@ pub fn links() -> BTreeMap<u32, u64> {
 
 /// The cgroup ids for which a policy program has settings, over all policies that are loaded.
 pub fn settings() -> BTreeSet<u64> {
+    keys_of(c"oomd_settings")
+}
+
+/// The ids of the cgroups that are watched for pressure, 0 for the system.
+pub fn watched() -> BTreeSet<u64> {
+    keys_of(c"oomd_watches")
+}
+
+/// The keys of all maps of that name.
+fn keys_of(name: &CStr) -> BTreeSet<u64> {
     let mut found = BTreeSet::new();
     each(
         libbpf_sys::bpf_map_get_next_id,
@@ -51,8 +61,7 @@ pub fn settings() -> BTreeSet<u64> {
             let mut info = [0u64; 32];
             info_of(&map, &mut info);
             let bytes: Vec<u8> = info[3..5].iter().flat_map(|n| n.to_ne_bytes()).collect();
-            let name = CStr::from_bytes_until_nul(&bytes).expect("a name with an end");
-            if name == c"oomd_settings" {
+            if CStr::from_bytes_until_nul(&bytes).expect("a name with an end") == name {
                 found.extend(keys(&map));
             }
         },

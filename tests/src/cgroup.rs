@@ -124,16 +124,10 @@ impl Cgroup {
         self.value("memory.events", "oom_kill")
     }
 
-    /// How long some or all (`full`) of its tasks have waited for a resource so far, as a pressure file says.
+    /// How long some or all (`full`) of its tasks have waited for a resource so far.
     #[track_caller]
     pub fn pressure(&self, resource: &str, level: &str) -> Duration {
-        let text = self.read(&format!("{resource}.pressure"));
-        let total = text
-            .lines()
-            .find(|line| line.starts_with(level))
-            .and_then(|line| line.rsplit_once("total="))
-            .unwrap_or_else(|| panic!("no {level} in {text:?}"));
-        Duration::from_micros(number(total.1))
+        pressure_of(&self.path, resource, level)
     }
 
     /// Waits until all of its tasks have waited for memory for so long, from now on.
@@ -189,6 +183,20 @@ pub fn id_of(path: &Path) -> u64 {
     fs::metadata(path)
         .unwrap_or_else(|error| panic!("stat {}: {error}", path.display()))
         .ino()
+}
+
+/// How long some or all (`full`) tasks of the cgroup with this directory have waited for a resource so far, as its pressure file says.
+#[track_caller]
+pub fn pressure_of(path: &Path, resource: &str, level: &str) -> Duration {
+    let file = path.join(format!("{resource}.pressure"));
+    let text = fs::read_to_string(&file)
+        .unwrap_or_else(|error| panic!("read {}: {error}", file.display()));
+    let total = text
+        .lines()
+        .find(|line| line.starts_with(level))
+        .and_then(|line| line.rsplit_once("total="))
+        .unwrap_or_else(|| panic!("no {level} in {text:?}"));
+    Duration::from_micros(number(total.1))
 }
 
 fn enable_memory(path: &Path) {

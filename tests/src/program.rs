@@ -5,7 +5,9 @@ use std::ffi::{CStr, CString};
 use std::ptr::NonNull;
 use std::sync::{Mutex, PoisonError};
 
-use libbpf_rs::{AsRawLibbpf, Map, MapCore, Object, ObjectBuilder, PrintLevel, ProgramInput};
+use libbpf_rs::{
+    AsRawLibbpf, Map, MapCore, Object, ObjectBuilder, PrintLevel, ProgramInput, ProgramMut,
+};
 
 /// What libbpf said since [`load`] began: with the verifier's reasons when the kernel refused a program.
 static LIBBPF_SAYS: Mutex<String> = Mutex::new(String::new());
@@ -46,18 +48,29 @@ impl Program {
         &self.object
     }
 
+    /// Attaches a program to where its section says, as long as the link is kept.
+    #[track_caller]
+    pub fn attach(&self, name: &str) -> libbpf_rs::Link {
+        self.program(name)
+            .attach()
+            .unwrap_or_else(|error| panic!("attach {name}: {error}"))
+    }
+
     /// Runs a `SEC("syscall")` program once and returns its return value.
     #[track_caller]
     pub fn run(&self, name: &str) -> u32 {
-        let program = self
-            .object
-            .progs_mut()
-            .find(|program| program.name() == name)
-            .unwrap_or_else(|| panic!("no program {name}"));
-        program
+        self.program(name)
             .test_run(ProgramInput::default())
             .unwrap_or_else(|error| panic!("run {name}: {error}"))
             .return_value
+    }
+
+    #[track_caller]
+    fn program(&self, name: &str) -> ProgramMut<'_> {
+        self.object
+            .progs_mut()
+            .find(|program| program.name() == name)
+            .unwrap_or_else(|| panic!("no program {name}"))
     }
 
     /// A global variable of 8 bytes.

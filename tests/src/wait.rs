@@ -46,3 +46,16 @@ pub fn all_the_time(time: Duration, what: &str, mut condition: impl FnMut() -> b
         sleep(INTERVAL);
     }
 }
+
+/// CLOCK_BOOTTIME.
+pub fn since_boot() -> Duration {
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: the clock exists, and `time` is a valid place for the result.
+    let result = unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &raw mut time) };
+    assert_eq!(result, 0, "clock_gettime");
+    let seconds = u64::try_from(time.tv_sec).expect("a time after boot");
+    Duration::new(seconds, u32::try_from(time.tv_nsec).expect("nanoseconds"))
+}

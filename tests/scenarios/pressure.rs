@@ -1,0 +1,251 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Pressure with real systemd: a unit that stalls dies of its trigger, its neighbour lives, and new units are watched from their birth.
+
+use std::path::Path;
+use std::time::Duration;
+
+use bpf_oomd::events::kill::KILL_MESSAGE_ID;
+use bpf_oomd::events::stall::STALL_MESSAGE_ID;
+use bpf_oomd_tests::attachments::watched;
+use bpf_oomd_tests::cgroup::{MIB, id_of, pressure_of};
+use bpf_oomd_tests::configuration::Configuration;
+use bpf_oomd_tests::daemon;
+use bpf_oomd_tests::journal::{Entry, Journal, field, number};
+use bpf_oomd_tests::kmsg::Kmsg;
+use bpf_oomd_tests::machine::TestMachine;
+use bpf_oomd_tests::program::Program;
+use bpf_oomd_tests::programs;
+use bpf_oomd_tests::swap::Swap;
+use bpf_oomd_tests::systemctl::{
+    cgroup_of, daemon_reload, eventually, show, signal, start, stop, systemctl, wait_for_property,
+};
+use bpf_oomd_tests::units::{Units, hog_service, slice};
+use bpf_oomd_tests::wait::since_boot;
+
+const SLICE: &str = "scene.slice";
+const STALLING: &str = "scene-stalling.service";
+const QUIET: &str = "scene-quiet.service";
+/// Of the triggers in these tests.
+const WINDOW: Duration = Duration::from_secs(1);
+
+/// A slice with a policy, and in it a unit that will want 500 MB and is held back over 40, and one of 20 MB.
+fn scene(units: &mut Units, settings: &[&str]) {
+    units.write(
+        SLICE,
+        &slice(&[
+            "ManagedOOMPolicy=bpf:biggest-leaf",
+            "MemorySwapMax=infinity",
+        ]),
+    );
+    let stalling = [&["MemoryHigh=40M"], settings].concat();
+    units.write(
+        STALLING,
+        &hog_service(
+            SLICE,
+            &stalling,
+            "anon=10M notify=READY=1 usr1 anon=500M pause",
+        ),
+    );
+    units.write(
+        QUIET,
+        &hog_service(SLICE, &[], "anon=20M notify=READY=1 pause"),
+    );
+    daemon_reload();
+    start(&[STALLING, QUIET]);
+}
+
+/// How long all tasks of a cgroup have waited for memory so far.
+fn stalled(cgroup: &Path) -> Duration {
+    pressure_of(cgroup, "memory", "full")
+}
+
+#[track_caller]
+fn wait_watched(unit: &str) {
+    let id = id_of(&cgroup_of(unit));
+    eventually("the unit has its trigger", || watched().contains(&id));
+}
+
+/// Lets the unit stall until it has died. Returns the record, and how long after the beginning of the stall it was made.
+#[track_caller]
+fn stall_until_death() -> (Entry, Duration) {
+    let cgroup = cgroup_of(STALLING);
+    let journal = Journal::from_now();
+    let before = stalled(&cgroup);
+    signal(STALLING, "USR1");
+    let mut began = Duration::ZERO;
+    eventually("the unit stalls", || {
+        let so_far = stalled(&cgroup) - before;
+        began = since_boot() - so_far;
+        so_far > Duration::from_millis(20)
+    });
+    wait_for_property(STALLING, "Result", "oom-kill");
+    let entry = journal.wait_for(&[&format!("MESSAGE_ID={KILL_MESSAGE_ID}")]);
+    let killed = Duration::from_micros(number(&entry, "OOM_BOOTTIME_USEC"));
+    (entry, killed.saturating_sub(began))
+}
+
+#[track_caller]
+fn check_death(entry: &Entry, after: Duration) {
+    assert!(after <= 2 * WINDOW, "it took {after:?}");
+    assert_eq!(field(entry, "VICTIM_UNIT"), STALLING);
+    assert_eq!(field(entry, "OOM_DOMAIN_UNIT"), STALLING);
+    assert_eq!(field(entry, "OOM_REASON"), "pressure");
+    assert_eq!(field(entry, "OOM_STALL_RESOURCE"), "memory");
+    assert_eq!(field(entry, "OOM_STALL_LEVEL"), "full");
+    assert_eq!(number(entry, "OOM_STALL_WINDOW_USEC"), 1_000_000);
+    let stall = number(entry, "OOM_STALL_USEC");
+    assert!((100_000..=1_000_000).contains(&stall), "{stall}");
+    // From the trigger, not from a limit.
+    let used = number(entry, "OOM_DOMAIN_BYTES");
+    assert!(used < 200 * MIB, "{used}");
+    assert_eq!(show(QUIET, "ActiveState"), "active");
+}
+
+#[test]
+fn without_swap_a_unit_over_memory_high_dies_of_its_stall() {
+    let _machine = TestMachine::enter();
+    daemon::started();
+    let mut units = Units::new();
+    scene(
+        &mut units,
+        &["ManagedOOMPolicyPressure=memory full 100ms/1s"],
+    );
+    wait_watched(STALLING);
+    let log = Kmsg::before_a_report();
+    let (entry, after) = stall_until_death();
+    check_death(&entry, after);
+    assert_eq!(field(&entry, "OOM_STALL_HELD_BACK"), "true");
+    let message = field(&entry, "MESSAGE");
+    assert!(message.contains("held back by memory.high"), "{message}");
+    let report = log.wait_for_report();
+    assert!(
+        report
+            .iter()
+            .any(|line| line.contains("constraint=CONSTRAINT_BPF_PSI_MEM")),
+        "{report:#?}"
+    );
+}
+
+#[test]
+fn with_swap_too() {
+    let _machine = TestMachine::enter();
+    daemon::started();
+    let _swap = Swap::on(1024 * MIB);
+    let mut units = Units::new();
+    scene(
+        &mut units,
+        &[
+            "ManagedOOMPolicyPressure=memory full 100ms/1s",
+            "MemorySwapMax=infinity",
+        ],
+    );
+    wait_watched(STALLING);
+    let (entry, after) = stall_until_death();
+    check_death(&entry, after);
+    assert_ne!(number(&entry, "OOM_STALL_SCANNED"), 0);
+}
+
+#[test]
+fn units_of_a_slice_are_watched_before_their_first_process_runs() {
+    let _machine = TestMachine::enter();
+    daemon::started();
+    let mut configuration = Configuration::new();
+    configuration.write(
+        "50-scene",
+        "[slice.\"scene.slice\".pressure]\nstall = \"100ms\"\napplies-to = \"each-unit\"\n",
+    );
+    let mut units = Units::new();
+    scene(&mut units, &[]);
+    wait_watched(STALLING);
+    wait_watched(QUIET);
+    stop(&[STALLING]);
+
+    let program = Program::load(programs::FIRST_PROCESS);
+    program.set("above", id_of(&cgroup_of(SLICE)));
+    let _link = program.attach("first_run");
+    start(&[STALLING]);
+    let id = id_of(&cgroup_of(STALLING));
+    assert_ne!(program.get("processes"), 0);
+    assert_eq!(program.get_at("cgroup_id", 0), id);
+    assert_eq!(program.get_at("triggers", 0), 1);
+    let (entry, after) = stall_until_death();
+    check_death(&entry, after);
+}
+
+#[test]
+fn a_units_own_pressure_comes_before_its_slices_and_none_means_none() {
+    let _machine = TestMachine::enter();
+    daemon::started();
+    let mut configuration = Configuration::new();
+    configuration.write(
+        "50-scene",
+        "[slice.\"scene.slice\".pressure]\nstall = \"100ms\"\napplies-to = \"each-unit\"\n",
+    );
+    let mut units = Units::new();
+    scene(&mut units, &[]);
+    wait_watched(STALLING);
+    // Nobody may be killed for this.
+    configuration.write(
+        "60-own",
+        "[unit.\"scene-stalling.service\"]\npressure = \"none\"\n",
+    );
+    let id = id_of(&cgroup_of(STALLING));
+    eventually("the trigger is ignored", || !watched().contains(&id));
+    let cgroup = cgroup_of(STALLING);
+    let before = stalled(&cgroup);
+    signal(STALLING, "USR1");
+    eventually("it stalls for seconds", || {
+        stalled(&cgroup) - before > 4 * WINDOW
+    });
+    assert_eq!(show(STALLING, "ActiveState"), "active");
+    // And with one of its own, it dies.
+    configuration.write(
+        "60-own",
+        "[unit.\"scene-stalling.service\"]\npressure = \"memory full 50%/2s for=0\"\n",
+    );
+    wait_for_property(STALLING, "Result", "oom-kill");
+    assert_eq!(show(QUIET, "ActiveState"), "active");
+}
+
+#[test]
+fn a_dry_run_says_who_would_have_died() {
+    let _machine = TestMachine::enter();
+    daemon::started();
+    let mut configuration = Configuration::new();
+    configuration.write(
+        "50-scene",
+        "[slice.\"scene.slice\".pressure]\nlevel = \"some\"\nstall = \"100ms\"\naction = \"report\"\n",
+    );
+    let mut units = Units::new();
+    scene(&mut units, &[]);
+    wait_watched(SLICE);
+    let journal = Journal::from_now();
+    signal(STALLING, "USR1");
+    let entry = journal.wait_for(&[&format!("MESSAGE_ID={STALL_MESSAGE_ID}")]);
+    assert_eq!(field(&entry, "OOM_OUTCOME"), "reported");
+    assert_eq!(field(&entry, "OOM_DOMAIN_UNIT"), SLICE);
+    assert_eq!(field(&entry, "OOM_POLICY"), "biggest-leaf");
+    assert_eq!(field(&entry, "VICTIM_UNIT"), STALLING);
+    let message = field(&entry, "MESSAGE");
+    assert!(
+        message.contains("would have chosen scene-stalling.service"),
+        "{message}"
+    );
+    assert_eq!(show(STALLING, "ActiveState"), "active");
+    assert_eq!(show(QUIET, "ActiveState"), "active");
+}
+
+#[test]
+fn what_is_refused_is_told_and_the_rest_is_watched() {
+    let _machine = TestMachine::enter();
+    daemon::started();
+    let mut units = Units::new();
+    let journal = Journal::from_now();
+    scene(
+        &mut units,
+        &["ManagedOOMPolicyPressure=memory full 100ms/100ms"],
+    );
+    journal.wait_for_message(STALLING, "expected a window from 500ms to 10s");
+    assert!(!watched().contains(&id_of(&cgroup_of(STALLING))));
+    systemctl(&["kill", "--signal", "KILL", "--", STALLING]);
+}
