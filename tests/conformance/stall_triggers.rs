@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use bpf_oomd_bpf::pressure::Level;
 use bpf_oomd_bpf::{CgroupPressure, Outcome, Pressure, Trigger};
-use bpf_oomd_tests::cgroup::Cgroup;
-use bpf_oomd_tests::machine::TestMachine;
+use bpf_oomd_tests::cgroup::{Cgroup, MIB};
+use bpf_oomd_tests::machine::{TestMachine, meminfo};
 use bpf_oomd_tests::wait::{all_the_time, eventually_within};
 
 use crate::watching::{AT_ONCE, Domain, PATIENCE, Watching};
@@ -144,23 +144,16 @@ fn two_thousand_units_leave_nothing() {
     let before = kernel_memory();
     round(&mut watching, 2000);
     let after = eventually_within(PATIENCE, || match kernel_memory() {
-        now if now < before + 4 * 1024 => Ok(now),
-        now => Err(format!("{before} KiB before, {now} KiB after")),
+        now if now < before + 4 * MIB => Ok(now),
+        now => Err(format!("{before} bytes before, {now} after")),
     });
-    println!("kernel memory: {before} KiB before, {after} KiB after 2000 units");
+    println!("kernel memory: {before} bytes before, {after} after 2000 units");
     assert_eq!(watching.loaded.shared.lost().expect("lost"), 0);
 }
 
-/// Stacks of kernel threads, and slab that cannot be reclaimed, in KiB.
+/// Stacks of kernel threads, and memory of the kernel that it cannot give back, in bytes.
 fn kernel_memory() -> u64 {
-    let text = std::fs::read_to_string("/proc/meminfo").expect("read meminfo");
-    let value = |name: &str| -> u64 {
-        text.lines()
-            .find_map(|line| line.strip_prefix(name)?.trim().strip_suffix(" kB"))
-            .and_then(|number| number.parse().ok())
-            .expect("a number in meminfo")
-    };
-    value("SUnreclaim:") + value("KernelStack:") + value("Percpu:")
+    meminfo("SUnreclaim:") + meminfo("KernelStack:") + meminfo("Percpu:")
 }
 
 #[test]

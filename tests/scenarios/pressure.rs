@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use bpf_oomd::events::kill::KILL_MESSAGE_ID;
 use bpf_oomd::events::stall::STALL_MESSAGE_ID;
-use bpf_oomd_tests::attachments::watched;
+use bpf_oomd_tests::attachments::{links, watched};
 use bpf_oomd_tests::cgroup::{MIB, id_of, pressure_of};
 use bpf_oomd_tests::configuration::Configuration;
 use bpf_oomd_tests::daemon;
 use bpf_oomd_tests::journal::{Entry, Journal, field, number};
 use bpf_oomd_tests::kmsg::Kmsg;
-use bpf_oomd_tests::machine::TestMachine;
+use bpf_oomd_tests::machine::{TestMachine, meminfo};
 use bpf_oomd_tests::program::Program;
 use bpf_oomd_tests::programs;
 use bpf_oomd_tests::swap::Swap;
@@ -20,7 +20,7 @@ use bpf_oomd_tests::systemctl::{
     cgroup_of, daemon_reload, eventually, show, signal, start, stop, systemctl, wait_for_property,
 };
 use bpf_oomd_tests::units::{Units, hog_service, slice};
-use bpf_oomd_tests::wait::since_boot;
+use bpf_oomd_tests::wait::{eventually_within, since_boot};
 
 const SLICE: &str = "scene.slice";
 const STALLING: &str = "scene-stalling.service";
@@ -245,7 +245,61 @@ fn what_is_refused_is_told_and_the_rest_is_watched() {
         &mut units,
         &["ManagedOOMPolicyPressure=memory full 100ms/100ms"],
     );
-    journal.wait_for_message(STALLING, "expected a window from 500ms to 10s");
+    journal.wait_for_message(daemon::UNIT, "expected a window from 500ms to 10s");
     assert!(!watched().contains(&id_of(&cgroup_of(STALLING))));
-    systemctl(&["kill", "--signal", "KILL", "--", STALLING]);
+}
+
+#[test]
+fn five_hundred_units_are_watched_by_one_attachment_and_wake_nobody_while_nothing_happens() {
+    const MANY: usize = 500;
+    let _machine = TestMachine::enter();
+    let mut units = Units::new();
+    let names: Vec<String> = (0..MANY).map(|n| format!("many{n}.slice")).collect();
+    for name in &names {
+        units.stop_at_the_end(name);
+    }
+    let all: Vec<&str> = names.iter().map(String::as_str).collect();
+    start(&all);
+    // The watchdog is somebody that wants to be woken for.
+    units.write_drop_in(daemon::UNIT, "50-still", "[Service]\nWatchdogSec=0\n");
+    daemon_reload();
+    stop(&[daemon::UNIT]);
+    daemon::started();
+    let links_before = links().len();
+    let before = kernel_memory();
+
+    let mut configuration = Configuration::new();
+    configuration.write(
+        "50-many",
+        "[unit.\"many*.slice\"]\npressure = \"memory full 400ms/1s\"\n",
+    );
+    eventually("all slices are watched", || watched().len() == MANY);
+    assert_eq!(links().len(), links_before + 1);
+    let each = kernel_memory().saturating_sub(before) / MANY as u64;
+    println!("a unit that is watched costs the kernel {each} bytes");
+    assert!(each < 64 * 1024, "{each} bytes");
+
+    // Other programs of the machine may have something to do in a minute; hardly in each of three.
+    let mut wakeups = Vec::new();
+    eventually_within(Duration::from_secs(400), || {
+        let before = daemon::switches();
+        std::thread::sleep(Duration::from_secs(60));
+        wakeups.push(daemon::switches() - before);
+        match wakeups.last() {
+            Some(0) => Ok(()),
+            _ if wakeups.len() < 3 => Err(String::new()),
+            _ => panic!("it woke up {wakeups:?} times in three minutes"),
+        }
+    });
+    println!("wakeups of the daemon, by minute: {wakeups:?}");
+    drop(units);
+    systemctl(&["restart", daemon::UNIT]);
+}
+
+/// Stacks of kernel threads and memory of the kernel that it cannot give back, in bytes.
+fn kernel_memory() -> u64 {
+    ["SUnreclaim:", "KernelStack:", "Percpu:"]
+        .into_iter()
+        .map(meminfo)
+        .sum()
 }

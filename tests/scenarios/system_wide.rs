@@ -7,12 +7,13 @@
 use std::fs;
 
 use bpf_oomd::events::kill::KILL_MESSAGE_ID;
-use bpf_oomd_tests::attachments::attachments;
+use bpf_oomd_tests::attachments::{attachments, watched};
 use bpf_oomd_tests::cgroup::{MIB, id_of};
 use bpf_oomd_tests::daemon;
 use bpf_oomd_tests::journal::{Journal, field, number};
 use bpf_oomd_tests::kmsg::Kmsg;
-use bpf_oomd_tests::machine::{TestMachine, vmstat};
+use bpf_oomd_tests::machine::{TestMachine, meminfo, vmstat};
+use bpf_oomd_tests::swap::Swap;
 use bpf_oomd_tests::systemctl::{
     PATIENCE, cgroup_of, daemon_reload, eventually, show, show_number, signal, start,
     wait_for_property,
@@ -25,27 +26,15 @@ const ONE: &str = "system-one.service";
 const GROWING: &str = "system-growing.service";
 const PROCESSES: u64 = 8;
 
-/// What can be allocated now, in bytes.
-fn available() -> u64 {
-    let text = fs::read_to_string("/proc/meminfo").expect("read /proc/meminfo");
-    let line = text
-        .lines()
-        .find_map(|line| line.strip_prefix("MemAvailable:"));
-    line.and_then(|rest| rest.trim().strip_suffix(" kB"))
-        .and_then(|kilobytes| kilobytes.parse::<u64>().ok())
-        .unwrap_or_else(|| panic!("no MemAvailable in {text}"))
-        * 1024
-}
-
 fn megabytes(bytes: u64) -> String {
     format!("{}M", bytes / MIB)
 }
 
-/// A unit that uses 40% of what there is in eight processes, one that uses 25% in one process, and one that grows beyond the rest.
-/// The kernel's own killer compares processes; the policy compares units.
+/// A unit that uses 40% of what there is in eight processes, one that uses 25% in one process, and one that does `grow` with half of
+/// it, more than the rest, when it is told to. The kernel's own killer compares processes; the policy compares units.
 #[track_caller]
-fn scene(units: &mut Units) {
-    let available = available();
+fn scene(units: &mut Units, grow: &str, settings: &[&str]) {
+    let available = meminfo("MemAvailable:");
     assert!(
         available < 2048 * MIB,
         "this test is for a machine with little memory; {} MiB are available here",
@@ -78,11 +67,11 @@ fn scene(units: &mut Units) {
         GROWING,
         &service(
             &format!(
-                "notify=READY=1 usr1 anon={} notify=STATUS=grown pause",
+                "notify=READY=1 usr1 {grow}={} notify=STATUS=grown pause",
                 megabytes(available * 50 / 100)
             ),
             // It is what the machine is for: never the victim.
-            &["OOMScoreAdjust=-1000"],
+            &[&["OOMScoreAdjust=-1000"], settings].concat(),
         ),
     );
     daemon_reload();
@@ -105,7 +94,7 @@ fn with_the_policy_on_the_root_slice_the_largest_unit_of_the_system_dies() {
         "50-policy",
         "[Slice]\nManagedOOMPolicy=bpf:biggest-leaf\n",
     );
-    scene(&mut units);
+    scene(&mut units, "anon", &[]);
     // 0 is the system.
     eventually("the policy is on the system", || attachments().contains(&0));
     let victim = id_of(&cgroup_of(MANY));
@@ -154,7 +143,7 @@ fn without_a_policy_the_kernel_takes_the_largest_process() {
     let _machine = TestMachine::enter();
     daemon::started();
     let mut units = Units::new();
-    scene(&mut units);
+    scene(&mut units, "anon", &[]);
     assert!(attachments().is_empty());
     let log = Kmsg::before_a_report();
     signal(GROWING, "USR1");
@@ -166,4 +155,42 @@ fn without_a_policy_the_kernel_takes_the_largest_process() {
     });
     assert_eq!(log.wait_for_report()[1], "oom_policy=default");
     assert_eq!(show(MANY, "ActiveState"), "active");
+}
+
+#[test]
+fn a_stall_of_the_whole_system_costs_its_largest_unit() {
+    let _machine = TestMachine::enter();
+    daemon::started();
+    let _swap = Swap::on(1024 * MIB);
+    let mut units = Units::new();
+    units.write_drop_in(
+        "-.slice",
+        "50-policy",
+        "[Slice]\nManagedOOMPolicy=bpf:biggest-leaf\nManagedOOMPolicyPressure=memory some 10%/1s\n",
+    );
+    // It fits into memory and swap, but not into memory.
+    scene(&mut units, "churn", &["MemorySwapMax=infinity"]);
+    eventually("the system is watched", || watched().contains(&0));
+    let survivors = [ONE, GROWING, daemon::UNIT, "dbus.service"];
+    let before = survivors.map(|unit| show_number(unit, "MainPID"));
+    let log = Kmsg::before_a_report();
+    let journal = Journal::from_now();
+
+    signal(GROWING, "USR1");
+    wait_for_property(MANY, "ActiveState", "failed");
+    assert_eq!(survivors.map(|unit| show_number(unit, "MainPID")), before);
+    let entry = journal.wait_for(&[&format!("MESSAGE_ID={KILL_MESSAGE_ID}")]);
+    assert_eq!(field(&entry, "OOM_REASON"), "pressure");
+    assert_eq!(number(&entry, "OOM_DOMAIN_ID"), 0);
+    assert_eq!(field(&entry, "VICTIM_UNIT"), MANY);
+    assert_eq!(field(&entry, "OOM_STALL_LEVEL"), "some");
+    assert_ne!(number(&entry, "OOM_STALL_SCANNED"), 0);
+    let report = log.wait_for_report();
+    assert!(
+        report
+            .iter()
+            .any(|line| line.contains("constraint=CONSTRAINT_BPF_PSI_MEM")
+                && line.contains("global_oom")),
+        "{report:#?}"
+    );
 }

@@ -51,3 +51,21 @@ pub fn resident() -> u64 {
 pub fn status_text() -> String {
     show(UNIT, "StatusText")
 }
+
+/// How often its threads have been given a processor so far: each time that it wakes up is one.
+#[track_caller]
+pub fn switches() -> u64 {
+    let tasks = format!("/proc/{}/task", pid());
+    let tasks = fs::read_dir(&tasks).unwrap_or_else(|error| panic!("{tasks}: {error}"));
+    tasks
+        .map(|task| {
+            let path = task.expect("a thread").path().join("status");
+            let text = fs::read_to_string(&path)
+                .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+            text.lines()
+                .filter_map(|line| line.split_once("ctxt_switches:"))
+                .map(|(_, count)| count.trim().parse::<u64>().expect("a number of switches"))
+                .sum::<u64>()
+        })
+        .sum()
+}

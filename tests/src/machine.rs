@@ -90,3 +90,13 @@ pub fn vmstat(name: &str) -> u64 {
         .parse()
         .expect("a number in /proc/vmstat")
 }
+
+/// A number of `/proc/meminfo`, such as `MemAvailable:`, in bytes.
+pub fn meminfo(name: &str) -> u64 {
+    let text = fs::read_to_string("/proc/meminfo").expect("read /proc/meminfo");
+    let line = text.lines().find_map(|line| line.strip_prefix(name));
+    line.and_then(|rest| rest.trim().strip_suffix(" kB"))
+        .and_then(|kilobytes| kilobytes.parse::<u64>().ok())
+        .unwrap_or_else(|| panic!("no {name} in {text}"))
+        * 1024
+}
