@@ -22,4 +22,4 @@ pub use configuration::{Configuration, check_file};
 pub use directories::{ConfigRoot, Content};
 pub use merge::Config;
 pub use parameter::{ParameterKind, ParameterSpec, Parameters};
-pub use pattern::{PatternError, UnitPattern};
+pub use pattern::{PatternError, UnitPattern, check_unit};

@@ -149,6 +149,35 @@ pub(super) fn is_name(text: &str) -> bool {
     check_name(text).is_ok()
 }
 
+/// Checks that a text is the name of a unit that can have a cgroup: no pattern, and no template.
+///
+/// # Errors
+///
+/// If it is none.
+pub fn check_unit(name: &str) -> Result<(), PatternError> {
+    if name.len() > LONGEST_NAME {
+        return Err(PatternError::TooLong { found: shown(name) });
+    }
+    let no_name = |suggestion| PatternError::NoName {
+        found: shown(name),
+        suggestion,
+    };
+    check_name(name).map_err(|error| match error {
+        PatternError::NoUnit { suggestion, .. } => no_name(suggestion),
+        error => error,
+    })?;
+    let (stem, kind) = name.rsplit_once('.').unwrap_or((name, ""));
+    match stem.split_once('@') {
+        // Only what is before the first "@" is the prefix, and there has to be one.
+        Some(("", _)) => Err(no_name(None)),
+        Some((prefix, "")) => Err(PatternError::Template {
+            found: shown(name),
+            instance: shown(&format!("{prefix}@1.{kind}")),
+        }),
+        _ => Ok(()),
+    }
+}
+
 fn check_name(text: &str) -> Result<(), PatternError> {
     if text.ends_with(".slice") {
         return check_slice(text);
@@ -211,6 +240,25 @@ pub enum PatternError {
         found: String,
         /// What was probably meant.
         suggestion: Option<String>,
+    },
+    /// The same where no pattern is expected.
+    #[error(
+        "{found:?} is no unit, expected a name that ends in .service, .slice, .scope, .socket, .mount or .swap{}",
+        did_you_mean(suggestion.as_deref())
+    )]
+    NoName {
+        /// What was written.
+        found: String,
+        /// What was probably meant.
+        suggestion: Option<String>,
+    },
+    /// A template, which never runs itself.
+    #[error("{found:?} is a template, expected one of its instances such as {instance:?}")]
+    Template {
+        /// What was written.
+        found: String,
+        /// An instance that there may be.
+        instance: String,
     },
     /// Of a kind that has no cgroup.
     #[error(
@@ -395,5 +443,27 @@ mod tests {
         let start = std::time::Instant::now();
         assert!(!pattern.matches(&unit));
         assert!(start.elapsed().as_secs() < 5);
+    }
+
+    #[test]
+    fn names_of_single_units_are_told_from_everything_else() {
+        for name in ["sshd.service", "getty@tty1.service", "-.slice", "a.scope"] {
+            assert_eq!(check_unit(name), Ok(()), "{name}");
+        }
+        let error = |name: &str| check_unit(name).unwrap_err().to_string();
+        assert_eq!(
+            error("sshd"),
+            "\"sshd\" is no unit, expected a name that ends in .service, .slice, .scope, .socket, .mount or .swap; did you mean \
+             \"sshd.service\"?"
+        );
+        assert_eq!(
+            error("getty@.service"),
+            "\"getty@.service\" is a template, expected one of its instances such as \"getty@1.service\""
+        );
+        assert!(error("@1.service").contains("is no unit"));
+        assert!(error("*.service").contains("contains '*'"));
+        assert!(error("a--b.slice").contains("is no slice"));
+        assert!(error("x.timer").contains("has no cgroup"));
+        assert!(error(&format!("{}.service", "x".repeat(255))).contains("longer than"));
     }
 }

@@ -10,6 +10,7 @@ mod name;
 mod plan;
 mod pressure;
 mod resolve;
+mod run_time;
 mod setting;
 mod suggest;
 
@@ -23,6 +24,7 @@ pub use pressure::{
     AppliesTo, Level, Part, Pressure, PressureError, Resource, StallAction, Trigger,
 };
 pub use resolve::{Speaker, Statement, UnitSaid, Verdict, World};
+pub use run_time::{LONGEST_TIME, RunTimeSetting, Term, said};
 pub(crate) use setting::shown;
 pub use setting::{
     Assignment, DEFAULT_COOLDOWN, Key, Kill, LONGEST_COOLDOWN, Preference, Section, SettingError,
@@ -36,7 +38,8 @@ use std::path::PathBuf;
 /// Where a value was said: the place an administrator has to open to change it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Provenance {
-    /// The file, as systemd names it; for an attribute of a cgroup the cgroup's directory.
+    /// The file, as systemd names it; for an attribute of a cgroup the cgroup's directory, and for what is said at run time the
+    /// name on the bus.
     pub file: PathBuf,
     /// Line, counted from 1; 0 for what is no text.
     pub line: u32,

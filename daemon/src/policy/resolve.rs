@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Which value each setting of a unit has, and why.
 //!
-//! Who speaks, most important first: the unit's own sources (its files, then the configuration's sections about it, the most
-//! specific first), those of the slices above it from the nearest up, the configuration's defaults, and what is built in. For each
+//! Who speaks, most important first: the unit's own sources (what is set at run time, then its files, then the configuration's sections
+//! about it, the most specific first), those of the slices above it from the nearest up, the configuration's defaults, and what is built in. For each
 //! setting the first one that says something decides; the others are kept for those who ask ([`explain`]).
 
 use super::{AppliesTo, Assignment, Key, Layer, Policy, Pressure, Value};
@@ -31,6 +31,8 @@ pub struct UnitSaid {
 /// Who says something.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Speaker {
+    /// Somebody at run time; the text says who, when and for how long.
+    RunTime(String),
     /// The unit's own files.
     UnitFiles,
     /// What systemd made of `ManagedOOMPreference=` in the unit's files: an extended attribute of its cgroup.
@@ -46,11 +48,22 @@ pub enum Speaker {
 impl fmt::Display for Speaker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Speaker::RunTime(_) => f.write_str("run time"),
             Speaker::UnitFiles => f.write_str("unit files"),
             Speaker::Attribute => f.write_str("attribute of the cgroup"),
             Speaker::Section(heading) => write!(f, "[{heading}]"),
             Speaker::Defaults => f.write_str("[defaults]"),
             Speaker::BuiltIn => f.write_str("built in"),
+        }
+    }
+}
+
+impl Speaker {
+    /// Where it said something, as people are told.
+    pub fn place(&self, said: &Assignment) -> String {
+        match self {
+            Speaker::RunTime(how) => how.clone(),
+            _ => said.at.to_string(),
         }
     }
 }
@@ -166,6 +179,15 @@ impl World {
         decide(&mut all, unit);
         all
     }
+
+    /// The same for all settings, in their order.
+    pub fn explain_all(&self, unit: &str) -> Vec<(Key, Statement)> {
+        let of = |key| {
+            let all = self.explain(unit, key).into_iter();
+            all.map(move |statement| (key, statement))
+        };
+        Key::ALL.into_iter().flat_map(of).collect()
+    }
 }
 
 /// Finds the statement that decides about `unit`. Of what is said about one unit the first counts, or none if that is not meant.
@@ -251,6 +273,14 @@ pub struct Statement {
     pub verdict: Verdict,
 }
 
+impl Statement {
+    /// Where it is said, as people are told: nothing for what is built in.
+    pub fn place(&self) -> String {
+        let said = self.assignment.as_ref();
+        said.map_or(String::new(), |said| self.speaker.place(said))
+    }
+}
+
 /// What comes of a statement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Verdict {
@@ -266,6 +296,28 @@ pub enum Verdict {
     Resets,
     /// It is not about this unit: a slice's own pressure, or that of its units.
     Elsewhere,
+}
+
+impl Verdict {
+    /// All of them.
+    pub const ALL: [Verdict; 5] = [
+        Verdict::Decides,
+        Verdict::Overruled,
+        Verdict::SaidAgain,
+        Verdict::Reset,
+        Verdict::Resets,
+    ];
+
+    /// A word for it that does not change, for programs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Verdict::Decides => "decides",
+            Verdict::Overruled => "overruled",
+            Verdict::SaidAgain => "said-again",
+            Verdict::Reset => "reset",
+            Verdict::Resets => "resets",
+        }
+    }
 }
 
 impl fmt::Display for Verdict {
