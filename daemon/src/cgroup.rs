@@ -59,6 +59,15 @@ impl Tree {
         })
     }
 
+    /// Any directory in place of a tree: what is asked for ids and paths does not see a difference.
+    #[cfg(test)]
+    pub(crate) fn stand_in(directory: &Path) -> Self {
+        Tree {
+            mount_point: directory.to_owned(),
+            root: rustix::fs::open(directory, self::directory(), Mode::empty()).unwrap(),
+        }
+    }
+
     /// The id of the cgroup that is at `path` now, if there is one.
     pub fn id(&self, path: &str) -> Option<CgroupId> {
         let found = rustix::fs::statat(&self.root, relative(path), AtFlags::empty()).ok()?;

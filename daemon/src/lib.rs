@@ -6,6 +6,8 @@
 //!
 //! README.md beside this crate says which room holds what.
 
+pub mod boottime;
+pub mod bus;
 pub mod cgroup;
 pub mod config;
 pub mod core;

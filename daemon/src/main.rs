@@ -4,7 +4,7 @@
 use anyhow::Context;
 use bpf_oomd::cgroup::{MOUNT_POINT, Tree};
 use bpf_oomd::config::Configuration;
-use bpf_oomd::core::{Core, run};
+use bpf_oomd::core::{Core, STATE_DIRECTORY, run};
 use bpf_oomd::engine::kernel::KernelEngine;
 use bpf_oomd::engine::probe::{KernelFacts, VMLINUX_BTF, probe};
 use bpf_oomd::fault::causes;
@@ -88,7 +88,8 @@ fn daemon(facts: &KernelFacts) -> anyhow::Result<()> {
         .build()
         .context("no event loop")?;
     let configuration = Configuration::below(Path::new("/"));
-    let mut core = Core::new(engine, tree, Files::below("/"), configuration);
+    let state = Path::new(STATE_DIRECTORY);
+    let mut core = Core::new(engine, tree, Files::below("/"), configuration, state);
     runtime
         .block_on(run(&mut core))
         .context("the core loop ended")?;

@@ -35,10 +35,40 @@ fn unknown_arguments_are_refused() {
 
 #[test]
 fn the_unit_file_does_not_restart_after_an_exit_status_that_will_not_change() {
-    let unit = concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/../units/usr/lib/systemd/system/bpf-oomd.service"
-    );
-    let text = std::fs::read_to_string(unit).unwrap();
-    assert!(text.contains("\nRestartPreventExitStatus=2 69\n"));
+    assert!(unit_file().contains("\nRestartPreventExitStatus=2 69\n"));
+}
+
+#[test]
+fn the_unit_file_keeps_what_was_set_at_run_time_over_a_restart_only() {
+    let state = bpf_oomd::core::STATE_DIRECTORY;
+    let directory = state.strip_prefix("/run/").unwrap();
+    let unit = unit_file();
+    assert!(unit.contains(&format!("\nRuntimeDirectory={directory}\n")));
+    assert!(unit.contains("\nRuntimeDirectoryPreserve=restart\n"));
+}
+
+#[test]
+fn files_of_the_bus_say_the_names_that_the_daemon_uses() {
+    use bpf_oomd::bus::NAME;
+    let bus = installed("share/dbus-1/system.d/org.bpfoomd1.conf");
+    assert!(bus.contains(&format!("<allow own=\"{NAME}\"/>")));
+    assert!(bus.contains(&format!("<allow send_destination=\"{NAME}\"/>")));
+    let activation = installed("share/dbus-1/system-services/org.bpfoomd1.service");
+    assert!(activation.contains(&format!("\nName={NAME}\n")));
+    // Only an enabled daemon has the alias that the bus starts.
+    let alias = format!("dbus-{NAME}.service");
+    assert!(activation.contains(&format!("\nSystemdService={alias}\n")));
+    let unit = unit_file();
+    let (_, install) = unit.split_once("[Install]").unwrap();
+    assert!(install.contains(&format!("\nAlias={alias}\n")));
+    assert!(unit.contains(&format!("\nBusName={NAME}\n")));
+}
+
+fn unit_file() -> String {
+    installed("lib/systemd/system/bpf-oomd.service")
+}
+
+fn installed(name: &str) -> String {
+    let path = format!("{}/../units/usr/{name}", env!("CARGO_MANIFEST_DIR"));
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"))
 }

@@ -14,6 +14,10 @@ pub const FAULT_MESSAGE_ID: &str = "69721dcd6eaa432c83e1cf34827ac75a";
 pub(super) enum Subject {
     /// The configuration.
     Configuration,
+    /// What is set at run time.
+    RunTime,
+    /// The daemon's name on the bus.
+    Bus,
     /// A unit.
     Unit(String),
 }
@@ -22,6 +26,8 @@ impl fmt::Display for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Subject::Configuration => "configuration",
+            Subject::RunTime => "run-time settings",
+            Subject::Bus => "D-Bus",
             Subject::Unit(name) => name,
         })
     }
@@ -84,7 +90,7 @@ fn news<'a>(
 fn unit(subject: &Subject) -> Option<&str> {
     match subject {
         Subject::Unit(name) => Some(name),
-        Subject::Configuration => None,
+        Subject::Configuration | Subject::RunTime | Subject::Bus => None,
     }
 }
 

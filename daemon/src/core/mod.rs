@@ -8,12 +8,17 @@
 mod config_watch;
 mod faults;
 mod refusals;
+mod requests;
 mod run;
+mod run_time;
 mod status;
 mod units;
 
+pub use requests::{Request, RequestError, Shown};
 pub use run::run;
+pub use run_time::STATE_DIRECTORY;
 
+use crate::boottime;
 use crate::cgroup::{Index, Tree};
 use crate::config::Configuration;
 use crate::engine::{AttachError, Engine, Event, Outcome, Stalled, TriggerError};
@@ -29,8 +34,10 @@ use crate::systemd::unit_name;
 use config_watch::ConfigWatch;
 use faults::{FaultBook, Faults, Subject};
 use refusals::Refusals;
+use run_time::RunTime;
 use std::collections::{BTreeMap, HashSet};
 use std::os::fd::AsFd;
+use std::path::Path;
 use std::time::Instant;
 use tracing::{error, info, warn};
 use units::Units;
@@ -56,6 +63,8 @@ pub struct Core<E> {
     faults: FaultBook,
     /// Why nothing is heard from systemd, while that is so.
     bus_lost: Option<String>,
+    /// Why others cannot reach the daemon on the bus, if they cannot.
+    unreachable: Option<Fault>,
     lost_events: u64,
 }
 
@@ -67,9 +76,18 @@ struct Attached {
 }
 
 impl<E: Engine> Core<E> {
-    /// A core that knows nothing yet.
-    pub fn new(engine: E, tree: Tree, files: Files, configuration: Configuration) -> Self {
-        let units = Units::new(files, engine.programs());
+    /// A core that knows nothing yet but what was set at run time before the daemon was restarted, which is in the directory
+    /// `state`.
+    pub fn new(
+        engine: E,
+        tree: Tree,
+        files: Files,
+        configuration: Configuration,
+        state: &Path,
+    ) -> Self {
+        let programs = engine.programs();
+        let run_time = RunTime::load(state, programs, boottime::now());
+        let units = Units::new(files, programs, run_time);
         Core {
             engine,
             tree,
@@ -85,6 +103,7 @@ impl<E: Engine> Core<E> {
             refusals: Refusals::default(),
             faults: FaultBook::default(),
             bus_lost: Some("not connected to the system bus yet".into()),
+            unreachable: None,
             lost_events: 0,
         }
     }
@@ -178,8 +197,14 @@ impl<E: Engine> Core<E> {
         }
     }
 
-    /// Makes what is attached what should be attached.
+    /// Makes what is attached what should be attached, and tells what is wrong.
     pub fn reconcile(&mut self) {
+        self.enforce();
+        self.tell_faults();
+    }
+
+    /// Makes what is attached what should be attached.
+    fn enforce(&mut self) {
         /// A unit that is restarted while it is looked at has a new cgroup each time. Looking a few times is enough: its
         /// signals bring us back.
         const ROUNDS: usize = 3;
@@ -188,6 +213,9 @@ impl<E: Engine> Core<E> {
                 break;
             }
         }
+    }
+
+    fn tell_faults(&mut self) {
         let mut faults = Faults::default();
         let of_configuration = self.configuration.faults().iter();
         for fault in of_configuration
@@ -195,6 +223,10 @@ impl<E: Engine> Core<E> {
             .chain(&self.pressure_fault)
         {
             faults.add(Subject::Configuration, fault.clone());
+        }
+        // Without the bus nobody is reachable, and that is told already.
+        if let (Some(fault), None) = (&self.unreachable, &self.bus_lost) {
+            faults.add(Subject::Bus, fault.clone());
         }
         let of_cgroups = [&self.untold, &self.unwatched_cgroups];
         self.units.report(&self.refusals, of_cgroups, &mut faults);
@@ -304,7 +336,7 @@ impl<E: Engine> Core<E> {
         match result {
             Ok(()) => {
                 let why = self.units.world().own(&unit, Key::Policy);
-                let why = why.map_or(String::new(), |(_, _, said)| said.at.to_string());
+                let why = why.map_or(String::new(), |(_, speaker, said)| speaker.place(said));
                 info!(
                     UNIT = unit,
                     OOM_POLICY = policy.to_string(),

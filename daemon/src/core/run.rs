@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The core loop: waits for whatever comes next, and lets the core act on it.
 
-use super::Core;
 use super::config_watch::ConfigWatch;
+use super::{Core, Request, Shown};
+use crate::boottime::Alarm;
+use crate::bus::{self, Links};
 use crate::engine::Engine;
 use crate::systemd::facts::Update;
 use crate::systemd::follow::follow;
@@ -12,9 +14,9 @@ use std::time::Duration;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
-use tracing::info;
+use tracing::{error, info};
 
 /// Runs until SIGTERM or SIGINT. What is attached is detached when `core` is dropped.
 ///
@@ -23,17 +25,37 @@ use tracing::info;
 /// If signals or the engine's events cannot be waited for.
 pub async fn run<E: Engine>(core: &mut Core<E>) -> io::Result<()> {
     let (updates, news) = mpsc::channel(8);
+    let (requests, asked) = mpsc::channel(8);
+    let (questions, to_answer) = mpsc::channel(8);
+    let (shown, seen) = watch::channel(Shown::default());
     let again = Notify::new();
-    tokio::select! {
-        result = act(core, news, &again) => result,
-        // Ends only when nobody listens any more, and that is when the other one has ended.
-        () = follow(updates, &again) => Ok(()),
+    let links = Links {
+        requests,
+        questions,
+        shown: seen,
+    };
+    // Without it the channel of requests is closed, which is told like its end later on.
+    if let Err(error) = bus::start(links) {
+        error!("The bus cannot be served: {error}");
     }
+    let channels = Channels { news, asked, shown };
+    tokio::select! {
+        result = act(core, channels, &again) => result,
+        // Ends only when nobody listens any more, and that is when the other one has ended.
+        () = follow(updates, &again, to_answer) => Ok(()),
+    }
+}
+
+/// Where the core hears from others and where they look.
+struct Channels {
+    news: mpsc::Receiver<Update>,
+    asked: mpsc::Receiver<Request>,
+    shown: watch::Sender<Shown>,
 }
 
 async fn act<E: Engine>(
     core: &mut Core<E>,
-    mut news: mpsc::Receiver<Update>,
+    mut channels: Channels,
     again: &Notify,
 ) -> io::Result<()> {
     let mut notifier = Notifier::default();
@@ -47,13 +69,22 @@ async fn act<E: Engine>(
     let watched = Notifier::watchdog_interval();
     let mut watchdog = interval(watched.unwrap_or(Duration::from_secs(3600)));
     watchdog.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut awaited = Awaited::Start;
+    let mut alarm = Alarm::new()?;
+    let mut awaited = Awaited::Start {
+        units: true,
+        bus: true,
+    };
+    let mut served = true;
+    // Those who wait until everything has been read again.
+    let mut reloads: Vec<oneshot::Sender<()>> = Vec::new();
     let mut configuration = ConfigWatch::default();
     core.read_configuration(&mut configuration);
 
     notifier.status("connecting to the system bus".into());
     loop {
         let retry = core.next_retry().map(Instant::from_std);
+        alarm.set(core.next_end())?;
+        let mut request = None;
         tokio::select! {
             biased;
             _ = watchdog.tick(), if watched.is_some() => {
@@ -70,32 +101,55 @@ async fn act<E: Engine>(
             _ = interrupt.recv() => break,
             _ = hangup.recv() => {
                 info!("Reading the configuration and all unit files again");
-                notifier.reloading();
-                core.reread_files(&mut configuration);
-                again.notify_one();
-                if awaited != Awaited::Start {
-                    awaited = Awaited::Reload;
-                }
-                if !core.is_following() && awaited == Awaited::Reload {
-                    // Without the bus there is no more to be read now.
-                    notifier.ready();
-                    awaited = Awaited::Nothing;
-                }
+                awaited = reload(core, &mut configuration, &notifier, again, awaited);
             }
             result = configuration.changed() => {
                 result?;
                 core.reload_configuration(&mut configuration);
             }
-            update = news.recv() => {
+            update = channels.news.recv() => {
                 let Some(update) = update else { break };
-                let ends = awaited.ends_with(&update);
+                awaited = awaited.after(&update);
                 core.update(update);
-                if ends {
-                    notifier.ready();
-                    awaited = Awaited::Nothing;
-                }
             }
             () = sleep_until(retry.unwrap_or_else(Instant::now)), if retry.is_some() => core.reconcile(),
+            result = alarm.rings() => {
+                result?;
+                core.end_terms();
+            }
+            // Last: what was learnt before it was asked has been acted on then, and nobody who asks a lot holds up the others.
+            asked = channels.asked.recv(), if served => match asked {
+                Some(Request::Reload { uid, answer }) => {
+                    info!("Reading the configuration and all unit files again, for uid {uid}");
+                    awaited = reload(core, &mut configuration, &notifier, again, awaited);
+                    reloads.push(answer);
+                }
+                Some(Request::Reachable(news)) => {
+                    core.is_reachable(news);
+                    awaited = awaited.after_bus();
+                }
+                None => {
+                    served = false;
+                    core.is_reachable(Err("nobody serves the bus any more".into()));
+                    awaited = awaited.after_bus();
+                }
+                asked => request = asked,
+            },
+        }
+        let answer = request.and_then(|request| act_on(core, request));
+        // Before the answer: who has it may look at once.
+        show(core, &channels.shown);
+        if let Some(answer) = answer {
+            answer();
+        }
+        if awaited.is_over() {
+            notifier.ready();
+            awaited = Awaited::Nothing;
+        }
+        if awaited == Awaited::Nothing {
+            for answer in reloads.drain(..) {
+                let _ = answer.send(());
+            }
         }
         notifier.status(core.status());
     }
@@ -103,21 +157,105 @@ async fn act<E: Engine>(
     Ok(())
 }
 
+/// Reads everything again. What is awaited after that is returned.
+fn reload<E: Engine>(
+    core: &mut Core<E>,
+    configuration: &mut ConfigWatch,
+    notifier: &Notifier,
+    again: &Notify,
+    awaited: Awaited,
+) -> Awaited {
+    notifier.reloading();
+    core.reread_files(configuration);
+    again.notify_one();
+    match awaited {
+        Awaited::Start { .. } => awaited,
+        // Without the bus there is no more to be read now.
+        _ => Awaited::Reload {
+            units: core.is_following(),
+        },
+    }
+}
+
+/// Does what is asked and returns what gives the answer. Whoever asked may not wait for it any more, and that is no trouble.
+fn act_on<E: Engine>(core: &mut Core<E>, request: Request) -> Option<Box<dyn FnOnce()>> {
+    Some(match request {
+        Request::SetPolicy {
+            unit,
+            policy,
+            length,
+            uid,
+            answer,
+        } => {
+            let result = core.set_policy(&unit, &policy, length, uid);
+            Box::new(move || drop(answer.send(result)))
+        }
+        Request::ResetPolicy { unit, uid, answer } => {
+            let result = core.reset_policy(&unit, uid);
+            Box::new(move || drop(answer.send(result)))
+        }
+        Request::Explain { unit, answer } => {
+            let result = core.explain(&unit);
+            Box::new(move || drop(answer.send(result)))
+        }
+        // A matter of the loop.
+        Request::Reload { .. } | Request::Reachable(_) => return None,
+    })
+}
+
+/// Shows what is in force now to those who look, if it is not what they see already.
+fn show<E: Engine>(core: &Core<E>, shown: &watch::Sender<Shown>) {
+    let now = core.shown();
+    shown.send_if_modified(|before| {
+        let changes = *before != now;
+        *before = now;
+        changes
+    });
+}
+
 /// What systemd waits for to be over, which READY=1 tells it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Awaited {
     Nothing,
-    Start,
-    Reload,
+    /// That the units are known, and that others can reach the daemon on the bus or it is known why not.
+    Start {
+        units: bool,
+        bus: bool,
+    },
+    /// That the units are known again.
+    Reload {
+        units: bool,
+    },
 }
 
 impl Awaited {
-    /// Whether it is over when this update has been acted on.
-    fn ends_with(self, update: &Update) -> bool {
-        match self {
-            Awaited::Nothing => false,
-            Awaited::Start => matches!(update, Update::All(_)),
-            Awaited::Reload => matches!(update, Update::All(_) | Update::Lost(_)),
+    /// What is still awaited after an update that is acted on.
+    fn after(self, update: &Update) -> Self {
+        match (self, update) {
+            (Awaited::Start { bus, .. }, Update::All(_)) => Awaited::Start { units: false, bus },
+            (Awaited::Reload { .. }, Update::All(_) | Update::Lost(_)) => {
+                Awaited::Reload { units: false }
+            }
+            _ => self,
         }
+    }
+
+    /// What is still awaited when it is known whether others can reach the daemon.
+    fn after_bus(self) -> Self {
+        match self {
+            Awaited::Start { units, .. } => Awaited::Start { units, bus: false },
+            _ => self,
+        }
+    }
+
+    /// Whether nothing of it is missing any more.
+    fn is_over(self) -> bool {
+        matches!(
+            self,
+            Awaited::Start {
+                units: false,
+                bus: false
+            } | Awaited::Reload { units: false }
+        )
     }
 }

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What is known of every unit, and what is said about it.
 
-use super::faults::Faults;
+use super::faults::{Faults, Subject};
 use super::refusals::Refusals;
+use super::run_time::RunTime;
 use crate::cgroup::{Index, Tree, depth};
 use crate::config::Config;
 use crate::fault::Fault;
-use crate::policy::{CgroupId, Cgroups, Layer, Speaker, UnitSaid, World};
+use crate::policy::{CgroupId, Cgroups, Layer, RunTimeSetting, Speaker, UnitSaid, World};
 use crate::systemd::facts::{RunningFacts, UnitFacts};
 use crate::systemd::files::Files;
 use crate::systemd::{directives, preference, unit_name};
@@ -18,6 +19,7 @@ pub(super) struct Units {
     files: Files,
     programs: &'static [&'static str],
     config: Config,
+    pub(super) run_time: RunTime,
     world: World,
     cgroups: Cgroups,
     details: HashMap<String, Detail>,
@@ -37,11 +39,12 @@ struct Detail {
 }
 
 impl Units {
-    pub(super) fn new(files: Files, programs: &'static [&'static str]) -> Self {
+    pub(super) fn new(files: Files, programs: &'static [&'static str], run_time: RunTime) -> Self {
         Units {
             files,
             programs,
             config: Config::default(),
+            run_time,
             world: World::default(),
             cgroups: Cgroups::new(),
             details: HashMap::new(),
@@ -76,6 +79,32 @@ impl Units {
         for name in names {
             self.gather(&name);
         }
+    }
+
+    /// Puts what is said about a unit at run time in place of what was, and returns that.
+    pub(super) fn set_at_run_time(
+        &mut self,
+        unit: &str,
+        setting: Option<RunTimeSetting>,
+    ) -> Option<RunTimeSetting> {
+        let before = self.run_time.replace(unit, setting);
+        self.gather(unit);
+        before
+    }
+
+    /// Takes away what was said at run time for a time that is over, and returns the units.
+    pub(super) fn end_terms(&mut self, now: u64) -> Vec<String> {
+        let over = self.run_time.take_over(now);
+        for unit in &over {
+            self.gather(unit);
+        }
+        over
+    }
+
+    /// Whether a unit runs and its files are known.
+    pub(super) fn is_read(&self, name: &str) -> bool {
+        let detail = self.details.get(name);
+        detail.is_some_and(|unit| unit.running && unit.read.is_some())
     }
 
     /// Takes what systemd says about a unit. Returns whether its files were read for that.
@@ -177,6 +206,7 @@ impl Units {
             return;
         };
         sources.clear();
+        sources.extend(self.run_time.get(name).map(RunTimeSetting::source));
         let of_its_own = [
             (Speaker::UnitFiles, &detail.said),
             (Speaker::Attribute, &detail.attribute),
@@ -196,13 +226,16 @@ impl Units {
         self.cgroups.retain(|_, (id, _)| *id != gone);
     }
 
-    /// Adds what is wrong with every unit.
+    /// Adds what is wrong with every unit, and with what is set at run time.
     pub(super) fn report(
         &self,
         refusals: &Refusals,
         of_cgroups: [&BTreeMap<CgroupId, Fault>; 2],
         faults: &mut Faults,
     ) {
+        for fault in self.run_time.faults() {
+            faults.add(Subject::RunTime, fault.clone());
+        }
         for (name, detail) in &self.details {
             let id = self.cgroup(name);
             let refused = id.and_then(|id| refusals.fault(id));

@@ -16,7 +16,7 @@ use std::collections::{HashMap, HashSet};
 use std::convert::Infallible;
 use std::path::PathBuf;
 use std::time::Duration;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tracing::debug;
 use zbus::message::Type;
 use zbus::{Connection, MatchRule, Message, MessageStream, OwnedObjectPath};
@@ -30,6 +30,15 @@ const QUESTIONS: usize = 32;
 
 /// Up to so many units are asked for by name. More are cheaper to find in the list of all.
 const BY_NAME: usize = 16;
+
+/// Asks that a unit is looked at even though no signal says so.
+#[derive(Debug)]
+pub struct Question {
+    /// The unit.
+    pub unit: String,
+    /// Told when facts that were read after the question are among the updates. Dropped if that fails.
+    pub known: oneshot::Sender<()>,
+}
 
 /// Why following ended.
 #[derive(Debug, thiserror::Error)]
@@ -46,17 +55,22 @@ enum FollowError {
     NoListener,
 }
 
-/// Follows units for ever: reconnects when the bus or systemd goes away. `again` makes it read everything again.
+/// Follows units for ever: reconnects when the bus or systemd goes away. `again` makes it read everything again, and a question one
+/// unit.
 ///
 /// Returns only when nobody receives `updates` any more.
-pub async fn follow(updates: mpsc::Sender<Update>, again: &Notify) {
+pub async fn follow(
+    updates: mpsc::Sender<Update>,
+    again: &Notify,
+    mut questions: mpsc::Receiver<Question>,
+) {
     /// systemd's own time between restarts is 100 ms; the bus is not back sooner.
     const SHORTEST: Duration = Duration::from_millis(100);
     const LONGEST: Duration = Duration::from_secs(10);
     let mut pause = SHORTEST;
     loop {
         let started = tokio::time::Instant::now();
-        let Err(error) = session(&updates, again).await;
+        let Err(error) = session(&updates, again, &mut questions).await;
         if matches!(error, FollowError::NoListener) {
             return;
         }
@@ -76,6 +90,7 @@ pub async fn follow(updates: mpsc::Sender<Update>, again: &Notify) {
 async fn session(
     updates: &mpsc::Sender<Update>,
     again: &Notify,
+    questions: &mut mpsc::Receiver<Question>,
 ) -> Result<Infallible, FollowError> {
     // The time limit of a method call does not cover the handshake. While systemd executes itself again the bus may take a
     // connection and leave it at that.
@@ -88,6 +103,7 @@ async fn session(
         result = signals.mark(&marks) => result,
         result = read(&bus, &marks, updates) => result,
         never = mark_again(again, &marks) => match never {},
+        never = mark_asked(questions, &marks) => match never {},
     }
 }
 
@@ -107,6 +123,13 @@ async fn mark_again(again: &Notify, marks: &Marks) -> Infallible {
         again.notified().await;
         marks.mark_all();
     }
+}
+
+async fn mark_asked(questions: &mut mpsc::Receiver<Question>, marks: &Marks) -> Infallible {
+    while let Some(Question { unit, known }) = questions.recv().await {
+        marks.mark_and_tell(unit, known);
+    }
+    std::future::pending().await
 }
 
 /// The signals that tell of changes.
@@ -206,7 +229,9 @@ async fn read(
         loads: 0,
     };
     loop {
-        let update = match marks.take().await {
+        let marked = marks.take().await;
+        let waiting = marks.take_waiting();
+        let update = match marked {
             Marked::All => {
                 reader.constants.clear();
                 let listed = bus::list_units(bus).await?;
@@ -242,6 +267,10 @@ async fn read(
         };
         if updates.send(update).await.is_err() {
             return Err(FollowError::NoListener);
+        }
+        for known in waiting {
+            // Whoever does not wait any more has had enough of it.
+            let _ = known.send(());
         }
     }
 }

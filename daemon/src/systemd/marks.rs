@@ -4,7 +4,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 
 /// How long a daemon-reload is waited for. Longer ones are looked at in the middle, and again at their end.
 const LONGEST_RELOAD: Duration = Duration::from_secs(60);
@@ -22,6 +22,8 @@ struct State {
     /// The unit, and whether systemd may have loaded it anew.
     units: BTreeMap<String, bool>,
     reloading_since: Option<Instant>,
+    /// Those who wait for what is marked now.
+    waiting: Vec<oneshot::Sender<()>>,
 }
 
 /// What was marked.
@@ -44,6 +46,17 @@ impl Marks {
     pub fn mark(&self, unit: String, loaded: bool) {
         *self.state.borrow_mut().units.entry(unit).or_default() |= loaded;
         self.changed.notify_one();
+    }
+
+    /// The same for somebody who has to know when the facts are known to whoever gets them.
+    pub fn mark_and_tell(&self, unit: String, known: oneshot::Sender<()>) {
+        self.state.borrow_mut().waiting.push(known);
+        self.mark(unit, false);
+    }
+
+    /// Those who wait for what [`Self::take`] has just returned. To be called before anything else is waited for.
+    pub fn take_waiting(&self) -> Vec<oneshot::Sender<()>> {
+        std::mem::take(&mut self.state.borrow_mut().waiting)
     }
 
     /// systemd starts or ends a daemon-reload. In between it forgets all units and loads them again, which looks as if they had
@@ -138,5 +151,23 @@ mod tests {
         assert_eq!(taken(&marks), None);
         marks.reloading(false);
         assert_eq!(taken(&marks), Some(Marked::All));
+    }
+
+    #[test]
+    fn whoever_waits_is_told_with_the_facts_that_were_read_after_the_question() {
+        let marks = Marks::default();
+        marks.mark("a.service".into(), false);
+        let (known, mut told) = oneshot::channel();
+        marks.mark_and_tell("b.service".into(), known);
+        let both = ["a.service", "b.service"].map(|unit| (unit.to_owned(), false));
+        assert_eq!(taken(&marks), Some(Marked::Units(both.into())));
+        let waiting = marks.take_waiting();
+        assert_eq!(waiting.len(), 1);
+        assert!(marks.take_waiting().is_empty());
+        assert!(told.try_recv().is_err());
+        for known in waiting {
+            known.send(()).unwrap();
+        }
+        assert_eq!(told.try_recv(), Ok(()));
     }
 }

@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The daemon on the system bus: `org.bpfoomd1`.
+//!
+//! A method finds out whether its caller may do that ([`authorise`]), sends a message to the core, and turns the answer into one of
+//! the bus ([`error`]); nothing else. Properties are read from a copy that the core leaves after it has acted, so that they never
+//! say what is not in force yet and reading them waits for nobody.
+//!
+//! All of it runs in a thread of its own: the core's may be busy with the kernel's verifier for a while.
+
+mod authorise;
+mod error;
+mod manager;
+
+pub use manager::{Explanation, explanations};
+
+use crate::core::{Request, Shown};
+use crate::fault::causes;
+use crate::systemd::follow::Question;
+use manager::Manager;
+use std::convert::Infallible;
+use std::io;
+use std::thread;
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep, timeout};
+use tracing::{debug, info};
+use zbus::Connection;
+use zbus::fdo::RequestNameFlags;
+
+/// The daemon's name on the bus.
+pub const NAME: &str = "org.bpfoomd1";
+/// Where its manager object is.
+pub const MANAGER_PATH: &str = "/org/bpfoomd1";
+/// The manager's interface.
+pub const MANAGER: &str = "org.bpfoomd1.Manager";
+/// What the names of its errors begin with.
+pub const ERRORS: &str = "org.bpfoomd1.Error.";
+
+/// An answer of the bus itself that takes longer than this is taken for a bus that is gone.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What connects the room with the others.
+#[derive(Debug, Clone)]
+pub struct Links {
+    /// To the core.
+    pub requests: mpsc::Sender<Request>,
+    /// To whoever follows units.
+    pub questions: mpsc::Sender<Question>,
+    /// What the core shows.
+    pub shown: watch::Receiver<Shown>,
+}
+
+/// Why serving ended.
+#[derive(Debug, thiserror::Error)]
+enum ServeError {
+    #[error("the system bus cannot be used")]
+    Bus(#[source] zbus::Error),
+    #[error("the name {NAME} cannot be had")]
+    Name(#[source] zbus::Error),
+    #[error("the system bus does not answer")]
+    Silent,
+    #[error("the connection to the system bus was closed")]
+    Closed,
+}
+
+/// Serves the bus until the core is gone.
+///
+/// # Errors
+///
+/// If there can be no thread for it.
+pub fn start(links: Links) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let gone = links.requests.clone();
+    let serve = move || {
+        runtime.block_on(async {
+            tokio::select! {
+                never = serve(&links) => match never {},
+                () = gone.closed() => {}
+            }
+        });
+    };
+    thread::Builder::new().name("bus".into()).spawn(serve)?;
+    Ok(())
+}
+
+/// Connects again when the bus goes away. Whether others can reach the daemon is told to the core.
+async fn serve(links: &Links) -> Infallible {
+    const SHORTEST: Duration = Duration::from_millis(100);
+    const LONGEST: Duration = Duration::from_secs(10);
+    let mut pause = SHORTEST;
+    loop {
+        let started = Instant::now();
+        let Err(error) = session(links).await;
+        match error {
+            // Whoever follows units says the same.
+            ServeError::Closed => debug!("{error}"),
+            error => tell(links, Err(causes(&error))).await,
+        }
+        if started.elapsed() > LONGEST {
+            pause = SHORTEST;
+        }
+        sleep(pause).await;
+        pause = (pause * 2).min(LONGEST);
+    }
+}
+
+async fn tell(links: &Links, news: Result<(), String>) {
+    // If the core is gone, this thread is about to end.
+    let _ = links.requests.send(Request::Reachable(news)).await;
+}
+
+/// One connection, from beginning to end.
+async fn session(links: &Links) -> Result<Infallible, ServeError> {
+    let bus = timeout(ANSWER_TIMEOUT, connect(links))
+        .await
+        .map_err(|_| ServeError::Silent)??;
+    info!("Reachable on the system bus as {NAME}");
+    tell(links, Ok(())).await;
+    tokio::select! {
+        result = announce(&bus, links.shown.clone()) => result,
+        () = bus.closed() => Err(ServeError::Closed),
+    }
+}
+
+async fn connect(links: &Links) -> Result<Connection, ServeError> {
+    // No time limit for calls: a question that polkit puts to a person takes as long as the person.
+    let manager = Manager::new(links.clone());
+    let bus = zbus::connection::Builder::system()
+        .serve_at(MANAGER_PATH, manager)
+        .build()
+        .await
+        .map_err(ServeError::Bus)?;
+    // Neither queued behind another owner nor in its place: that there is one is for an administrator to look at.
+    bus.request_name_with_flags(NAME, RequestNameFlags::DO_NOT_QUEUE)
+        .await
+        .map_err(ServeError::Name)?;
+    Ok(bus)
+}
+
+/// Tells everybody which properties have changed.
+async fn announce(
+    bus: &Connection,
+    mut shown: watch::Receiver<Shown>,
+) -> Result<Infallible, ServeError> {
+    let manager = bus.object_server().interface::<_, Manager>(MANAGER_PATH);
+    let manager = manager.await.map_err(ServeError::Bus)?;
+    let mut before = shown.borrow_and_update().clone();
+    loop {
+        if shown.changed().await.is_err() {
+            // The core is gone, and this thread is about to end.
+            return std::future::pending().await;
+        }
+        let now = shown.borrow_and_update().clone();
+        let object = manager.get().await;
+        let emitter = manager.signal_emitter();
+        if now.faults != before.faults {
+            let told = object.configuration_faults_changed(emitter).await;
+            told.map_err(ServeError::Bus)?;
+        }
+        if now.run_time != before.run_time {
+            let told = object.runtime_settings_changed(emitter).await;
+            told.map_err(ServeError::Bus)?;
+        }
+        before = now;
+    }
+}

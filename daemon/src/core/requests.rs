@@ -1,0 +1,289 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What the core can be asked to do, and what it shows to whoever asks about it.
+//!
+//! A request is answered when what it asks for is in force, or with the reason why it is not. What is shown is a copy, made after
+//! everything has been acted on: those who read it wait for nobody.
+
+use super::Core;
+use crate::boottime;
+use crate::config::{PatternError, check_unit};
+use crate::engine::Engine;
+use crate::fault::Fault;
+use crate::policy::{Key, Policy, PolicyNameError, RunTimeSetting, Statement, Term, Verdict};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::sync::oneshot;
+use tracing::{info, warn};
+
+/// Something that the core is asked to do.
+#[derive(Debug)]
+pub enum Request {
+    /// Give a unit a policy at run time.
+    SetPolicy {
+        /// The unit.
+        unit: String,
+        /// The policy, as it is written.
+        policy: String,
+        /// For how long. None until it is reset.
+        length: Option<Duration>,
+        /// Who wants it.
+        uid: u32,
+        /// Told when it is in force.
+        answer: oneshot::Sender<Result<(), RequestError>>,
+    },
+    /// Take away the policy that a unit was given at run time.
+    ResetPolicy {
+        /// The unit.
+        unit: String,
+        /// Who wants it.
+        uid: u32,
+        /// Told when it is gone.
+        answer: oneshot::Sender<Result<(), RequestError>>,
+    },
+    /// Read the configuration and all unit files again.
+    Reload {
+        /// Who wants it.
+        uid: u32,
+        /// Told when they are in force.
+        answer: oneshot::Sender<()>,
+    },
+    /// Say everything that is said about a unit.
+    Explain {
+        /// The unit.
+        unit: String,
+        /// Told all statements, setting by setting.
+        answer: oneshot::Sender<Result<Vec<(Key, Statement)>, RequestError>>,
+    },
+    /// No request, but news: whether others can reach the daemon on the bus, and else why not.
+    Reachable(Result<(), String>),
+}
+
+/// Why a request is refused. Everything is as it was before.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RequestError {
+    /// Not the name of a unit that can have a cgroup.
+    #[error(transparent)]
+    InvalidUnitName(#[from] PatternError),
+    /// There is no such policy.
+    #[error(transparent)]
+    NoSuchPolicy(#[from] PolicyNameError),
+    /// Nothing is known about the unit.
+    #[error("{unit} does not run, and what its files say is not known before it does")]
+    NoSuchUnit {
+        /// The unit.
+        unit: String,
+    },
+    /// No policy acts on the unit.
+    #[error(
+        "{unit} is left to the kernel by \"enabled = false\" ({place}), whatever its policy is"
+    )]
+    TurnedOff {
+        /// The unit.
+        unit: String,
+        /// Who said so.
+        place: String,
+    },
+    /// It cannot be put into force.
+    #[error("{policy} cannot be put on {unit}: {reason}")]
+    Refused {
+        /// The unit.
+        unit: String,
+        /// The policy.
+        policy: Policy,
+        /// Why not.
+        reason: String,
+    },
+    /// It would not outlive a restart of the daemon.
+    #[error("it cannot be kept: {reason}")]
+    NotKept {
+        /// Why not.
+        reason: String,
+    },
+}
+
+/// What everybody may see of the core. All of it is in force.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Shown {
+    /// What is wrong, and what with.
+    pub faults: Vec<(String, Fault)>,
+    /// What is set at run time: the unit, its policy, and when that is over in microseconds of CLOCK_BOOTTIME.
+    pub run_time: Vec<(String, Policy, Option<u64>)>,
+}
+
+impl<E: Engine> Core<E> {
+    /// Gives a unit a policy at run time. It is in force, or will be when the unit has a cgroup, or nothing has changed.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be put into force.
+    pub fn set_policy(
+        &mut self,
+        unit: &str,
+        policy: &str,
+        length: Option<Duration>,
+        uid: u32,
+    ) -> Result<(), RequestError> {
+        check_unit(unit)?;
+        let policy = Policy::parse(policy, self.engine.programs())?;
+        let since_1970 = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        let setting = RunTimeSetting {
+            policy: policy.clone(),
+            uid,
+            at: u64::try_from(since_1970.as_micros()).unwrap_or_default(),
+            term: length.map(|length| Term::from(boottime::now(), length)),
+        };
+        let how = setting.to_string();
+        let before = self.units.set_at_run_time(unit, Some(setting));
+        // Whoever asks may have put right what was in the way.
+        if let Some(id) = self.units.cgroup(unit) {
+            self.refusals.retry_now(id);
+        }
+        self.enforce();
+        let result = self.is_in_force(unit, &policy).and_then(|()| {
+            let saved = self.units.run_time.save();
+            saved.map_err(|error| RequestError::NotKept {
+                reason: error.to_string(),
+            })
+        });
+        if result.is_err() {
+            self.units.set_at_run_time(unit, before);
+            self.enforce();
+        }
+        self.tell_faults();
+        match &result {
+            Ok(()) => info!(
+                UNIT = unit,
+                OOM_POLICY = policy.to_string(),
+                "The policy of {unit} is {policy}, {how}"
+            ),
+            Err(error) => warn!(
+                UNIT = unit,
+                OOM_POLICY = policy.to_string(),
+                "What uid {uid} wanted was refused: {error}"
+            ),
+        }
+        result
+    }
+
+    /// Whether a policy that was said for a unit is what decides about it, as far as it has a cgroup.
+    fn is_in_force(&self, unit: &str, policy: &Policy) -> Result<(), RequestError> {
+        let world = self.units.world();
+        if world.units.contains_key(unit) && world.policy(unit) != *policy {
+            let statements = world.explain(unit, Key::Enabled);
+            let decides = statements
+                .iter()
+                .find(|it| it.verdict == Verdict::Decides)
+                .map_or(String::new(), Statement::place);
+            return Err(RequestError::TurnedOff {
+                unit: unit.to_owned(),
+                place: decides,
+            });
+        }
+        let Some(id) = self.units.cgroup(unit) else {
+            return Ok(());
+        };
+        let refused = match policy {
+            Policy::Bpf(_) => self.refusals.fault(id),
+            Policy::Kernel => None,
+        };
+        match refused.or_else(|| self.untold.get(&id)) {
+            // A unit that is on its way to another cgroup has no fault, and its signals bring us back.
+            None => Ok(()),
+            Some(fault) => Err(RequestError::Refused {
+                unit: unit.to_owned(),
+                policy: policy.clone(),
+                reason: fault.message.clone(),
+            }),
+        }
+    }
+
+    /// Takes away the policy that a unit was given at run time. That it has none is fine: its time may just have come.
+    ///
+    /// # Errors
+    ///
+    /// If the name is none, or the setting would come back with a restart of the daemon.
+    pub fn reset_policy(&mut self, unit: &str, uid: u32) -> Result<(), RequestError> {
+        check_unit(unit)?;
+        let before = self.units.set_at_run_time(unit, None);
+        if before.is_none() {
+            return Ok(());
+        }
+        if let Err(error) = self.units.run_time.save() {
+            self.units.set_at_run_time(unit, before);
+            let reason = error.to_string();
+            return Err(RequestError::NotKept { reason });
+        }
+        self.reconcile();
+        info!(
+            UNIT = unit,
+            "What was set for {unit} at run time was reset by uid {uid}"
+        );
+        Ok(())
+    }
+
+    /// Takes away what was said for a time that is over.
+    pub(super) fn end_terms(&mut self) {
+        let over = self.units.end_terms(boottime::now());
+        if over.is_empty() {
+            return;
+        }
+        self.units.run_time.save_or_tell();
+        self.reconcile();
+        for unit in over {
+            info!(
+                UNIT = unit,
+                "The time for which {unit} was given a policy at run time is over"
+            );
+        }
+    }
+
+    /// When [`Self::end_terms`] has to be called next, in microseconds of CLOCK_BOOTTIME.
+    pub(super) fn next_end(&self) -> Option<u64> {
+        self.units.run_time.next_end()
+    }
+
+    /// Everything that is said about a unit, in the order of the settings, and of each the one that decides first.
+    ///
+    /// # Errors
+    ///
+    /// If the name is none, or nothing is known about the unit.
+    pub fn explain(&self, unit: &str) -> Result<Vec<(Key, Statement)>, RequestError> {
+        check_unit(unit)?;
+        if !self.units.is_read(unit) {
+            let unit = unit.to_owned();
+            return Err(RequestError::NoSuchUnit { unit });
+        }
+        Ok(self.units.world().explain_all(unit))
+    }
+
+    /// Takes the news whether others can reach the daemon on the bus.
+    pub(super) fn is_reachable(&mut self, news: Result<(), String>) {
+        self.unreachable = news.err().map(Fault::new);
+        self.tell_faults();
+    }
+
+    /// What everybody may see.
+    pub fn shown(&self) -> Shown {
+        Shown {
+            faults: self
+                .faults
+                .all()
+                .map(|(subject, fault)| (subject.to_string(), fault.clone()))
+                .collect(),
+            run_time: self
+                .units
+                .run_time
+                .all()
+                .iter()
+                .map(|(unit, setting)| {
+                    let end = setting.term.map(|term| term.end);
+                    (unit.clone(), setting.policy.clone(), end)
+                })
+                .collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
