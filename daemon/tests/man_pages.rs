@@ -98,3 +98,44 @@ fn the_vendors_defaults_are_valid() {
     }
     assert_ne!(files, 0);
 }
+
+#[test]
+fn every_command_is_in_the_synopsis_and_described() {
+    let help = std::process::Command::new(env!("CARGO_BIN_EXE_bpf-oomctl"))
+        .arg("--help")
+        .output()
+        .unwrap();
+    let help = String::from_utf8(help.stdout).unwrap();
+    let (_, commands) = help.split_once("Commands:\n").unwrap();
+    let (commands, _) = commands.split_once("\n\n").unwrap();
+    let commands: Vec<&str> = commands
+        .lines()
+        .filter_map(|line| line.split_whitespace().next())
+        .filter(|command| *command != "help")
+        .collect();
+    assert!(commands.contains(&"set-policy"), "{help}");
+    let page = page("man1/bpf-oomctl.1");
+    for command in commands {
+        let synopsis = format!("\n.B bpf-oomctl {command}\n");
+        assert!(page.contains(&synopsis), "{command}");
+        assert!(
+            page.contains(&format!("\n.TP\n.B {command}\n")),
+            "{command}"
+        );
+    }
+}
+
+#[test]
+fn what_polkit_is_asked_is_said() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../units/usr/share/polkit-1/actions/org.bpfoomd1.policy");
+    let actions = fs::read_to_string(path).unwrap();
+    let page = page("man1/bpf-oomctl.1");
+    for (_, rest) in actions.match_indices("<action id=\"").map(|(at, found)| {
+        let at = at + found.len();
+        actions.split_at(at)
+    }) {
+        let (action, _) = rest.split_once('"').unwrap();
+        assert!(page.contains(action), "{action}");
+    }
+}

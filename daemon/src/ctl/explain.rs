@@ -1,15 +1,25 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `bpf-oomctl explain`: for every setting of a unit who says what, and who wins.
+//!
+//! The daemon is asked, because it knows what is in force. Where it does not run, or knows nothing about a unit because that one does
+//! not run, the files are read here, and it is said that this was done.
 
 use super::Outcome;
+use super::daemon::{self, Daemon, NoAnswer};
+use crate::boottime;
+use crate::bus::{Explanation, explanations};
 use crate::cgroup::{MOUNT_POINT, Tree};
-use crate::config::Configuration;
-use crate::policy::{Key, Layer, Speaker, Statement, UnitSaid, Verdict, World};
+use crate::config::{Configuration, check_unit};
+use crate::fault::{Fault, causes};
+use crate::policy::{Key, Layer, Policy, Speaker, UnitSaid, Verdict, World, said};
 use crate::systemd::bus::{self, UnitObject};
 use crate::systemd::files::Files;
-use crate::systemd::{directives, preference, unit_name};
+use crate::systemd::syntax::Position;
+use crate::systemd::value::TimeSpan;
+use crate::systemd::{directives, preference};
 use std::io::Write;
 use std::path::Path;
+use std::time::Duration;
 use zbus::Connection;
 
 /// Explains units of the running system.
@@ -17,54 +27,123 @@ pub(super) fn explain(units: &[String]) -> Outcome {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let mut configuration = Configuration::below(Path::new("/"));
-    configuration.read();
-    for fault in configuration.faults() {
-        eprintln!("{fault}");
-    }
+    let daemon = runtime.block_on(Daemon::connect())?;
+    let faults = runtime.block_on(daemon.faults()).unwrap_or_default();
+    tell_faults(&faults, "configuration");
     let mut out = std::io::stdout().lock();
     let mut good = true;
+    // Read when they are needed, and then once.
+    let mut files = None;
     for (index, unit) in units.iter().enumerate() {
-        if unit_name::section(unit).is_none() {
-            eprintln!(
-                "{unit:?} is no unit that has a cgroup, expected a service, slice, scope, socket, mount or swap"
-            );
+        if let Err(error) = check_unit(unit) {
+            eprintln!("{error}");
             good = false;
             continue;
         }
-        let world = runtime.block_on(world(unit, &configuration))?;
+        let told = match runtime.block_on(daemon.explain(unit)) {
+            Ok(told) => {
+                tell_faults(&faults, unit);
+                told
+            }
+            Err(no_answer) => {
+                let reason = reason(unit, no_answer);
+                eprintln!("{reason}; this is what files say now");
+                if files.is_none() {
+                    files = Some(runtime.block_on(Sources::read(&daemon)));
+                }
+                match &files {
+                    Some(files) => {
+                        let world = runtime.block_on(world(unit, files, daemon.bus()))?;
+                        explanations(&world.explain_all(unit))
+                    }
+                    None => Vec::new(),
+                }
+            }
+        };
         if index > 0 {
             writeln!(out)?;
         }
-        out.write_all(text(unit, &world).as_bytes())?;
+        out.write_all(text(unit, &told).as_bytes())?;
     }
     Ok(good)
 }
 
+/// Why the daemon does not explain a unit.
+fn reason(unit: &str, no_answer: NoAnswer) -> String {
+    match no_answer {
+        NoAnswer::NotThere => "bpf-oomd does not run, and nothing is in force".to_owned(),
+        NoAnswer::Refused { name, .. } if name.ends_with(".NoSuchUnit") => {
+            format!("{unit} does not run")
+        }
+        NoAnswer::Refused { message, .. } => message,
+        NoAnswer::Trouble(error) => format!("bpf-oomd does not answer ({})", causes(&error)),
+    }
+}
+
+/// Shows what the daemon finds wrong with something.
+fn tell_faults(faults: &[daemon::Fault], about: &str) {
+    for (_, file, line, column, message) in faults.iter().filter(|fault| fault.0 == about) {
+        let (line, column) = (*line, *column);
+        let fault = Fault {
+            file: (!file.is_empty()).then(|| file.into()),
+            position: (line > 0).then_some(Position { line, column }),
+            message: message.clone(),
+        };
+        eprintln!("{fault}");
+    }
+}
+
+/// Where everything is said that units do not say themselves.
+struct Sources {
+    configuration: Configuration,
+    /// What is set at run time: unit, policy, and for how long in words.
+    run_time: Vec<(String, Policy, String)>,
+    /// Without a cgroup tree there are no attributes, and everything else can be explained all the same.
+    tree: Option<Tree>,
+}
+
+impl Sources {
+    async fn read(daemon: &Daemon) -> Self {
+        let mut configuration = Configuration::below(Path::new("/"));
+        configuration.read();
+        for fault in configuration.faults() {
+            eprintln!("{fault}");
+        }
+        let now = boottime::now();
+        let set = daemon.run_time().await.unwrap_or_default();
+        let run_time = set.into_iter().filter_map(|(unit, policy, end)| {
+            let policy = Policy::parse(&policy, bpf_oomd_bpf::policy_names()).ok()?;
+            let left = Duration::from_micros(end.saturating_sub(now));
+            let how = match end {
+                0 => "until reset".to_owned(),
+                _ => format!("for another {}", TimeSpan(left)),
+            };
+            Some((unit, policy, how))
+        });
+        Sources {
+            run_time: run_time.collect(),
+            configuration,
+            tree: Tree::open(Path::new(MOUNT_POINT)).ok(),
+        }
+    }
+}
+
 /// Everything that is said about a unit and the slices above it.
-async fn world(unit: &str, configuration: &Configuration) -> zbus::Result<World> {
-    let bus = Connection::system().await?;
-    // Without a cgroup tree there are no attributes, and everything else can be explained all the same.
-    let tree = Tree::open(Path::new(MOUNT_POINT)).ok();
+async fn world(unit: &str, sources: &Sources, bus: &Connection) -> zbus::Result<World> {
     let mut world = World {
-        defaults: configuration.config().defaults().clone(),
+        defaults: sources.configuration.config().defaults().clone(),
         ..World::default()
     };
     let mut next = Some(unit.to_owned());
     while let Some(name) = next {
-        let said = unit_said(&bus, &name, configuration, tree.as_ref()).await?;
+        let said = unit_said(bus, &name, sources).await?;
         world.units.insert(name.clone(), said);
         next = world.slice_of(&name);
     }
     Ok(world)
 }
 
-async fn unit_said(
-    bus: &Connection,
-    name: &str,
-    configuration: &Configuration,
-    tree: Option<&Tree>,
-) -> zbus::Result<UnitSaid> {
+async fn unit_said(bus: &Connection, name: &str, all: &Sources) -> zbus::Result<UnitSaid> {
     let loaded = bus::load_unit(bus, name).await?;
     let object = UnitObject {
         bus,
@@ -77,14 +156,18 @@ async fn unit_said(
     for fault in faults {
         eprintln!("{fault}");
     }
-    let mut sources = vec![(
+    let set = all.run_time.iter().filter(|(unit, ..)| unit == name);
+    let mut sources: Vec<(Speaker, Layer)> = set
+        .map(|(_, policy, how)| said(how.clone(), policy.clone()))
+        .collect();
+    sources.push((
         Speaker::UnitFiles,
         directives::in_force(declared, &Layer::default()),
-    )];
-    if let (Some(tree), Some(path)) = (tree, object.control_group().await?) {
+    ));
+    if let (Some(tree), Some(path)) = (&all.tree, object.control_group().await?) {
         sources.push((Speaker::Attribute, preference::read(tree, &path)));
     }
-    let sections = configuration.config().for_unit(name).into_iter();
+    let sections = all.configuration.config().for_unit(name).into_iter();
     sources.extend(sections.map(|(speaker, layer)| (speaker, layer.clone())));
     Ok(UnitSaid {
         sources,
@@ -93,40 +176,46 @@ async fn unit_said(
 }
 
 /// A setting, its value, and below it everything that was said about it.
-fn text(unit: &str, world: &World) -> String {
+fn text(unit: &str, told: &[Explanation]) -> String {
     let mut lines = vec![unit.to_owned()];
-    for key in Key::ALL {
-        let all = world.explain(unit, key);
-        lines.push(format!("  {key}: {}", world.value(unit, key)));
-        lines.extend(all.iter().map(|statement| line(unit, statement)));
+    for key in Key::ALL.map(Key::name) {
+        let of_key = || told.iter().filter(|said| said.key == key);
+        let decides = of_key().find(|said| said.verdict == Verdict::Decides.name());
+        let value = decides.map_or("none", |said| &said.value);
+        lines.push(format!("  {key}: {value}"));
+        lines.extend(of_key().map(|said| line(unit, said)));
     }
     lines.push(String::new());
     lines.join("\n")
 }
 
-fn line(unit: &str, statement: &Statement) -> String {
-    let Statement {
-        about,
-        speaker,
+fn line(unit: &str, told: &Explanation) -> String {
+    let Explanation {
         value,
-        assignment,
+        speaker,
+        about,
+        place,
         verdict,
-    } = statement;
-    let value = value
-        .as_ref()
-        .map_or("(reset)".to_owned(), |value| value.to_string());
+        ..
+    } = told;
+    let value = match value.as_str() {
+        "" => "(reset)",
+        value => value,
+    };
     let about = match about == unit {
         true => String::new(),
         false => format!(" of {about}"),
     };
-    let at = match assignment {
-        Some(said) => format!(", {}", said.at),
-        None => String::new(),
+    let at = match place.as_str() {
+        "" => String::new(),
+        place => format!(", {place}"),
     };
-    let mark = match verdict {
-        Verdict::Decides => '*',
+    let known = Verdict::ALL.into_iter().find(|it| it.name() == verdict);
+    let mark = match known {
+        Some(Verdict::Decides) => '*',
         _ => '-',
     };
+    let verdict = known.map_or(verdict.clone(), |verdict| verdict.to_string());
     format!("    {mark} {value}: {speaker}{about}{at}: {verdict}")
 }
 
@@ -158,7 +247,10 @@ mod tests {
         world.units.insert(
             "x.service".into(),
             UnitSaid {
-                sources: vec![(Speaker::UnitFiles, own)],
+                sources: vec![
+                    said("set by uid 0 until reset".into(), Policy::Kernel),
+                    (Speaker::UnitFiles, own),
+                ],
                 slice: Some("a.slice".into()),
             },
         );
@@ -169,13 +261,14 @@ mod tests {
                 slice: None,
             },
         );
-        let text = text("x.service", &world);
-        let policy: Vec<&str> = text.lines().skip(3).take(4).collect();
+        let text = text("x.service", &explanations(&world.explain_all("x.service")));
+        let policy: Vec<&str> = text.lines().skip(3).take(5).collect();
         assert_eq!(
             policy,
             [
                 "  policy: kernel",
-                "    * kernel: unit files, /etc/systemd/system/x.service:3:10: decides",
+                "    * kernel: run time, set by uid 0 until reset: decides",
+                "    - kernel: unit files, /etc/systemd/system/x.service:3:10: overruled by what comes before it",
                 "    - bpf:biggest-leaf: [slice.\"a.slice\"] of a.slice, /etc/bpf-oomd/conf.d/50-a.toml:3:10: overruled by what comes before it",
                 "    - kernel: built in: overruled by what comes before it",
             ]

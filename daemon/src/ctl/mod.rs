@@ -1,17 +1,20 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `bpf-oomctl`: what an administrator asks and checks. Everything here works without the daemon and without root.
+//! `bpf-oomctl`: what an administrator asks, checks and sets. What only asks works without root, and without the daemon too.
 
 mod cat_config;
 mod check;
+mod daemon;
 mod explain;
+mod run_time;
 
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// Exit status: what was asked for was found out, and it is not good (`check` found faults, `explain` no such unit).
+/// Exit status: what was asked for was found out, and it is not good (`check` found faults, `explain` no such unit), or
+/// the daemon refused what it was asked to do.
 const BAD: u8 = 1;
-/// Exit status: it could not be found out. clap uses the same one for a command line that it does not understand.
+/// Exit status: it could not be found out or done. clap uses the same one for a command line that it does not understand.
 const TROUBLE: u8 = 2;
 
 /// Shows and checks what bpf-oomd does when memory runs out.
@@ -43,13 +46,33 @@ enum Command {
     },
     /// Show every setting of a unit, with where it was said and what was overruled
     ///
-    /// The files are read as they are now: what was edited after the daemon read it is not in force yet, and what is faulty may still
-    /// be in force as it was before.
+    /// The daemon is asked what is in force. If it does not run, or the unit does not, the files are read as they are now, and that is
+    /// said.
     Explain {
         /// Units: sshd.service, user.slice
         #[arg(required = true, value_name = "UNIT")]
         units: Vec<String>,
     },
+    /// Give a unit a policy at run time, whatever its files and the configuration say
+    ///
+    /// Returns when it is in force; for a unit that does not run, that is when it starts. It stays until it is reset, its time is over,
+    /// or bpf-oomd is stopped.
+    SetPolicy {
+        /// The unit: sshd.service, user.slice, -.slice for the system
+        unit: String,
+        /// The policy: bpf:NAME or kernel
+        policy: String,
+        /// For how long: 10min, 1h 30min
+        #[arg(long = "for", value_name = "TIME", value_parser = run_time::length, default_value = "infinity")]
+        length: run_time::Length,
+    },
+    /// Take away the policy that a unit was given at run time
+    ResetPolicy {
+        /// The unit
+        unit: String,
+    },
+    /// Let bpf-oomd read the configuration and all unit files again
+    Reload,
 }
 
 /// Does what the arguments say. Output goes to standard output, and what went wrong to standard error.
@@ -59,6 +82,13 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::Check { files, .. } => check::files(&files),
         Command::CatConfig { root } => cat_config::cat_config(&root),
         Command::Explain { units } => explain::explain(&units),
+        Command::SetPolicy {
+            unit,
+            policy,
+            length,
+        } => run_time::set_policy(&unit, &policy, length.0),
+        Command::ResetPolicy { unit } => run_time::reset_policy(&unit),
+        Command::Reload => run_time::reload(),
     };
     match result {
         Ok(true) => ExitCode::SUCCESS,
