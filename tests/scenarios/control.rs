@@ -1,21 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What `bpf-oomctl` says, on a running system and as somebody who may do nothing.
 
-use std::process::{Command, Output};
+use std::process::Output;
 
 use bpf_oomd_tests::configuration::Configuration;
+use bpf_oomd_tests::daemon;
 use bpf_oomd_tests::machine::TestMachine;
+use bpf_oomd_tests::oomctl::bpf_oomctl_as_nobody as bpf_oomctl;
 use bpf_oomd_tests::seed_units::{LARGER, SeedUnits};
-
-/// As nobody.
-fn bpf_oomctl(arguments: &[&str]) -> Output {
-    Command::new("setpriv")
-        .args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"])
-        .arg("bpf-oomctl")
-        .args(arguments)
-        .output()
-        .expect("run bpf-oomctl")
-}
+use bpf_oomd_tests::systemctl::stop;
 
 fn text(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
@@ -24,6 +17,8 @@ fn text(output: &Output) -> String {
 #[test]
 fn explain_tells_the_whole_chain_of_a_running_unit() {
     let _machine = TestMachine::enter();
+    // Without the daemon: files are read as they are at the moment.
+    stop(&[daemon::UNIT]);
     let mut tree = SeedUnits::start(&["ManagedOOMPolicy=bpf:biggest-leaf"]);
     let mut configuration = Configuration::new();
     let file = configuration.write(

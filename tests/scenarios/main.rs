@@ -14,6 +14,7 @@ mod misspelt;
 mod preference;
 mod pressure;
 mod refusal;
+mod runtime;
 mod seed_tree;
 mod service;
 mod spelling;

@@ -21,6 +21,7 @@ pub mod ids;
 pub mod journal;
 pub mod kmsg;
 pub mod machine;
+pub mod oomctl;
 pub mod program;
 pub mod programs;
 pub mod psimon;
