@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The daemon on the system bus: `org.bpfoomd1`.
 //!
-//! A method finds out whether its caller may do that ([`authorise`]), sends a message to the core, and turns the answer into one of
-//! the bus ([`error`]); nothing else. Properties are read from a copy that the core leaves after it has acted, so that they never
+//! A method finds out whether its caller may do that (`authorise`), sends a message to the core, and turns the answer into one of
+//! the bus (`error`); nothing else. Properties are read from a copy that the core leaves after it has acted, so that they never
 //! say what is not in force yet and reading them waits for nobody.
 //!
 //! All of it runs in a thread of its own: the core's may be busy with the kernel's verifier for a while.
