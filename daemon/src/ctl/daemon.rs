@@ -13,7 +13,7 @@ pub(super) type Fault = (String, String, u32, u32, String);
 /// Why the daemon gives no answer.
 #[derive(Debug)]
 pub(super) enum NoAnswer {
-    /// It does not run, or is not on the bus.
+    /// It does not run and cannot be started, or is not on the bus.
     NotThere,
     /// It does not do that, and says why.
     Refused {
@@ -118,6 +118,10 @@ impl From<zbus::Error> for NoAnswer {
             ),
             _ => return NoAnswer::Trouble(error),
         };
+        // What systemd says about the unit that the bus wants to have started.
+        if name.starts_with("org.freedesktop.systemd1.") {
+            return NoAnswer::NotThere;
+        }
         let refused = match name.strip_prefix("org.freedesktop.DBus.Error.") {
             Some("ServiceUnknown" | "NameHasNoOwner") => return NoAnswer::NotThere,
             Some("AccessDenied" | "InteractiveAuthorizationRequired") => true,
