@@ -56,7 +56,7 @@ pub fn property(name: &str) -> String {
 /// Calls a method of the manager object; `arguments` are a signature and values.
 pub fn call(method: &str, arguments: &[&str]) -> Output {
     run(Command::new("busctl")
-        .arg("call")
+        .args(["call", "--"])
         .args(MANAGER)
         .arg(method)
         .args(arguments))
@@ -65,7 +65,7 @@ pub fn call(method: &str, arguments: &[&str]) -> Output {
 /// The same as nobody.
 pub fn call_as_nobody(method: &str, arguments: &[&str]) -> Output {
     run(as_nobody()
-        .args(["busctl", "call"])
+        .args(["busctl", "call", "--"])
         .args(MANAGER)
         .arg(method)
         .args(arguments))

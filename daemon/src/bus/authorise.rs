@@ -141,7 +141,8 @@ fn is_not_there(error: &zbus::Error) -> bool {
         zbus::Error::FDO(error) => error.name().to_string(),
         _ => return false,
     };
-    NAMES.contains(&name.as_str())
+    // What systemd says about a service that the bus wants to have started, such as one that is masked.
+    NAMES.contains(&name.as_str()) || name.starts_with("org.freedesktop.systemd1.")
 }
 
 #[cfg(test)]

@@ -50,7 +50,7 @@ enum Command {
     /// said.
     Explain {
         /// Units: sshd.service, user.slice
-        #[arg(required = true, value_name = "UNIT")]
+        #[arg(required = true, value_name = "UNIT", allow_hyphen_values = true)]
         units: Vec<String>,
     },
     /// Give a unit a policy at run time, whatever its files and the configuration say
@@ -59,6 +59,7 @@ enum Command {
     /// or bpf-oomd is stopped.
     SetPolicy {
         /// The unit: sshd.service, user.slice, -.slice for the system
+        #[arg(allow_hyphen_values = true)]
         unit: String,
         /// The policy: bpf:NAME or kernel
         policy: String,
@@ -69,6 +70,7 @@ enum Command {
     /// Take away the policy that a unit was given at run time
     ResetPolicy {
         /// The unit
+        #[arg(allow_hyphen_values = true)]
         unit: String,
     },
     /// Let bpf-oomd read the configuration and all unit files again
@@ -102,3 +104,42 @@ pub fn run(arguments: Arguments) -> ExitCode {
 
 /// True if all is well, false if something is not as it should be, or an error if that cannot be told.
 type Outcome = Result<bool, Box<dyn std::error::Error>>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn parsed(line: &str) -> Option<Command> {
+        let arguments = Arguments::try_parse_from(line.split(' '));
+        arguments.ok().map(|arguments| arguments.command)
+    }
+
+    #[test]
+    fn the_root_slice_is_a_unit_and_no_option() {
+        for line in [
+            "bpf-oomctl set-policy -.slice kernel --for=2s",
+            "bpf-oomctl set-policy --for=2s -.slice kernel",
+            "bpf-oomctl set-policy --for 2s -.slice kernel",
+        ] {
+            let Some(Command::SetPolicy {
+                unit,
+                policy,
+                length,
+            }) = parsed(line)
+            else {
+                panic!("{line}");
+            };
+            assert_eq!((&*unit, &*policy), ("-.slice", "kernel"), "{line}");
+            assert_eq!(length.0, Some(Duration::from_secs(2)), "{line}");
+        }
+        assert!(matches!(
+            parsed("bpf-oomctl reset-policy -.slice"),
+            Some(Command::ResetPolicy { unit }) if unit == "-.slice"
+        ));
+        assert!(matches!(
+            parsed("bpf-oomctl explain -.slice a.slice"),
+            Some(Command::Explain { units }) if units == ["-.slice", "a.slice"]
+        ));
+    }
+}
