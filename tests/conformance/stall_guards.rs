@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use bpf_oomd_bpf::{CgroupSettings, Outcome, Pressure};
+use bpf_oomd_bpf::{CgroupSettings, Outcome, Pressure, Trigger};
 use bpf_oomd_tests::cgroup::MIB;
 use bpf_oomd_tests::hog::Hog;
 use bpf_oomd_tests::machine::TestMachine;
@@ -46,6 +46,11 @@ fn a_pause_begins_the_time_anew() {
     let mut watching = Watching::new();
     let mut domain = Domain::new(&watching);
     let patient = Pressure {
+        // So little that the average over the pause would do.
+        trigger: Trigger {
+            stall: Duration::from_millis(10),
+            ..AT_ONCE.trigger
+        },
         lasts: Duration::from_secs(8),
         ..AT_ONCE
     };
@@ -139,6 +144,8 @@ fn while_a_victim_is_on_its_way_out_nobody_else_is_killed() {
     watching.wait(&unit, Outcome::Exiting, 2);
     assert!(growing.is_running());
     assert_eq!(unit.oom_kills(), 1);
+    // Nobody has to be asked for that.
+    assert_eq!(unit.value("memory.events", "oom"), 1);
     exiting.let_go();
     assert!(victim.wait_killed());
 }

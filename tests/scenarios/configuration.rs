@@ -9,22 +9,13 @@ use bpf_oomd_tests::daemon;
 use bpf_oomd_tests::journal::{Journal, field, number};
 use bpf_oomd_tests::kmsg::Kmsg;
 use bpf_oomd_tests::machine::{TestMachine, vmstat};
-use bpf_oomd_tests::seed_units::{DISLIKED, LARGER, SLICE, SMALLER, SeedUnits, UNKILLABLE};
+use bpf_oomd_tests::seed_units::{DISLIKED, LARGER, SLICE, SMALLER, SeedUnits};
 use bpf_oomd_tests::systemctl::{
     cgroup_of, daemon_reload, eventually, show_number, start, systemctl, wait_for_property,
 };
 use bpf_oomd_tests::units::{Units, hog_service, slice};
 
 const SEED_POLICY: &str = "[slice.\"seed.slice\"]\npolicy = \"bpf:biggest-leaf\"\n";
-
-/// Lets the seed tree run out of memory and returns the kernel's word for who decided.
-#[track_caller]
-fn run_out(tree: &SeedUnits) -> String {
-    let log = Kmsg::before_a_report();
-    tree.run_out_of_memory();
-    wait_for_property(UNKILLABLE, "StatusText", "grown");
-    log.wait_for_report()[1].clone()
-}
 
 #[test]
 fn a_slices_file_decides_the_next_oom_and_is_history_when_it_is_removed() {
@@ -35,7 +26,7 @@ fn a_slices_file_decides_the_next_oom_and_is_history_when_it_is_removed() {
     configuration.write("50-seed", SEED_POLICY);
     let slice = wait_attached(SLICE);
     let journal = Journal::from_now();
-    assert_eq!(run_out(&tree), "oom_policy=biggest-leaf");
+    assert_eq!(tree.run_out(), "oom_policy=biggest-leaf");
     wait_for_property(LARGER, "Result", "oom-kill");
     let entry = journal.wait_for(&[&format!("MESSAGE_ID={KILL_MESSAGE_ID}")]);
     assert_eq!(field(&entry, "VICTIM_UNIT"), LARGER);
@@ -57,7 +48,7 @@ fn what_a_units_own_files_say_comes_before_every_section() {
     // The units below have one of their own, so the file was read.
     wait_attached(SMALLER);
     assert!(!attachments().contains(&id_of(&tree.slice_cgroup())));
-    assert_eq!(run_out(&tree), "oom_policy=default");
+    assert_eq!(tree.run_out(), "oom_policy=default");
     wait_for_property(DISLIKED, "Result", "oom-kill");
 }
 

@@ -13,6 +13,7 @@ use bpf_oomd_tests::daemon;
 use bpf_oomd_tests::journal::{Entry, Journal, field, number};
 use bpf_oomd_tests::kmsg::Kmsg;
 use bpf_oomd_tests::machine::{TestMachine, meminfo};
+use bpf_oomd_tests::oomctl::{property, told};
 use bpf_oomd_tests::program::Program;
 use bpf_oomd_tests::programs;
 use bpf_oomd_tests::swap::Swap;
@@ -112,8 +113,10 @@ fn without_swap_a_unit_over_memory_high_dies_of_its_stall() {
     );
     wait_watched(STALLING);
     let log = Kmsg::before_a_report();
+    let cgroup = id_of(&cgroup_of(STALLING));
     let (entry, after) = stall_until_death();
     check_death(&entry, after);
+    assert_eq!(number(&entry, "OOM_DOMAIN_ID"), cgroup);
     assert_eq!(field(&entry, "OOM_STALL_HELD_BACK"), "true");
     let message = field(&entry, "MESSAGE");
     assert!(message.contains("held back by memory.high"), "{message}");
@@ -236,6 +239,30 @@ fn a_dry_run_says_who_would_have_died() {
 }
 
 #[test]
+fn events_that_did_not_act_are_shown_with_the_reason() {
+    let _machine = TestMachine::enter();
+    daemon::started();
+    let mut units = Units::new();
+    scene(
+        &mut units,
+        &["ManagedOOMPolicyPressure=memory full 100ms/1s min-usage=600M"],
+    );
+    wait_watched(STALLING);
+    let line = || -> String {
+        let text = told(&["pressure"]);
+        let line = text.lines().find(|line| line.starts_with(STALLING));
+        line.map_or(String::new(), str::to_owned)
+    };
+    let setting = "memory full 100ms/1s min-usage=600M";
+    assert_eq!(line(), format!("{STALLING}  {setting}  none"));
+    signal(STALLING, "USR1");
+    eventually("it is left alone because it uses little", || {
+        line().contains("too-small ")
+    });
+    assert_eq!(show(STALLING, "ActiveState"), "active");
+}
+
+#[test]
 fn what_is_refused_is_told_and_the_rest_is_watched() {
     let _machine = TestMachine::enter();
     daemon::started();
@@ -282,9 +309,13 @@ fn five_hundred_units_are_watched_by_one_attachment_and_wake_nobody_while_nothin
     // Other programs of the machine may have something to do in a minute; hardly in each of three.
     let mut wakeups = Vec::new();
     eventually_within(Duration::from_secs(400), || {
+        let counted = wakeups_counted();
         let before = daemon::switches();
         std::thread::sleep(Duration::from_secs(60));
-        wakeups.push(daemon::switches() - before);
+        let switches = daemon::switches() - before;
+        let counted = wakeups_counted() - counted;
+        assert!(counted <= switches, "it counted {counted} wakeups");
+        wakeups.push(switches);
         match wakeups.last() {
             Some(0) => Ok(()),
             _ if wakeups.len() < 3 => Err(String::new()),
@@ -294,6 +325,13 @@ fn five_hundred_units_are_watched_by_one_attachment_and_wake_nobody_while_nothin
     println!("wakeups of the daemon, by minute: {wakeups:?}");
     drop(units);
     systemctl(&["restart", daemon::UNIT]);
+}
+
+/// The daemon's own count.
+fn wakeups_counted() -> u64 {
+    let text = property("Wakeups");
+    let count = text.strip_prefix("t ").expect("a 64-bit number");
+    count.parse().expect("a number")
 }
 
 /// Stacks of kernel threads and memory of the kernel that it cannot give back, in bytes.

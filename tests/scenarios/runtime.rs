@@ -8,19 +8,18 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use bpf_oomd::events::KILL_MESSAGE_ID;
+use bpf_oomd::events::kill::KILL_MESSAGE_ID;
 use bpf_oomd_tests::attachments::{attachments, is_attached, wait_attached, wait_detached};
 use bpf_oomd_tests::cgroup::id_of;
 use bpf_oomd_tests::configuration::Configuration;
 use bpf_oomd_tests::daemon;
 use bpf_oomd_tests::journal::{Journal, field};
-use bpf_oomd_tests::kmsg::Kmsg;
 use bpf_oomd_tests::machine::TestMachine;
 use bpf_oomd_tests::oomctl::{
     bpf_oomctl, bpf_oomctl_as_nobody, call, call_as_nobody, property, refused, reset_policy,
     set_policy, text, told,
 };
-use bpf_oomd_tests::seed_units::{DISLIKED, LARGER, SLICE, SMALLER, SeedUnits, UNKILLABLE};
+use bpf_oomd_tests::seed_units::{DISLIKED, LARGER, SLICE, SMALLER, SeedUnits};
 use bpf_oomd_tests::systemctl::{
     cgroup_of, daemon_reload, eventually, show, signal, start, stop, systemctl,
     systemctl_if_possible, wait_for_property,
@@ -41,15 +40,6 @@ fn daemon_with_nothing_set() {
     assert_eq!(property("RuntimeSettings"), NOTHING);
 }
 
-/// Lets the seed tree run out of memory and returns the kernel's word for who decided.
-#[track_caller]
-fn run_out(tree: &SeedUnits) -> String {
-    let log = Kmsg::before_a_report();
-    tree.run_out_of_memory();
-    wait_for_property(UNKILLABLE, "StatusText", "grown");
-    log.wait_for_report()[1].clone()
-}
-
 #[test]
 fn a_policy_decides_the_next_oom_as_soon_as_it_is_set() {
     let _machine = TestMachine::enter();
@@ -66,7 +56,7 @@ fn a_policy_decides_the_next_oom_as_soon_as_it_is_set() {
     );
     let said = journal.wait_for_message(daemon::UNIT, "set by uid 0");
     assert_eq!(field(&said, "UNIT"), SLICE);
-    assert_eq!(run_out(&tree), "oom_policy=biggest-leaf");
+    assert_eq!(tree.run_out(), "oom_policy=biggest-leaf");
     wait_for_property(LARGER, "Result", "oom-kill");
     let entry = journal.wait_for(&[&format!("MESSAGE_ID={KILL_MESSAGE_ID}")]);
     assert_eq!(field(&entry, "VICTIM_UNIT"), LARGER);
@@ -95,7 +85,7 @@ fn what_is_set_comes_before_what_files_say_and_files_count_again_after_it() {
     daemon_reload();
     systemctl(&["reload", daemon::UNIT]);
     assert!(attachments().is_empty());
-    assert_eq!(run_out(&tree), "oom_policy=default");
+    assert_eq!(tree.run_out(), "oom_policy=default");
     wait_for_property(DISLIKED, "Result", "oom-kill");
     let output = call("ResetPolicy", &["s", SLICE]);
     assert!(output.status.success(), "{output:?}");

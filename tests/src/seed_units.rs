@@ -4,7 +4,8 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::systemctl::{cgroup_of, daemon_reload, signal, start};
+use crate::kmsg::Kmsg;
+use crate::systemctl::{cgroup_of, daemon_reload, signal, start, wait_for_property};
 use crate::units::{Units, hog_service, slice};
 
 /// The slice with the limit.
@@ -69,6 +70,15 @@ impl SeedUnits {
     /// Lets the unkillable unit ask for the memory that is not there. Its status is "grown" when it has got it.
     pub fn run_out_of_memory(&self) {
         signal(UNKILLABLE, "USR1");
+    }
+
+    /// Does that, waits until it has got it, and returns the kernel's word for who decided.
+    #[track_caller]
+    pub fn run_out(&self) -> String {
+        let log = Kmsg::before_a_report();
+        self.run_out_of_memory();
+        wait_for_property(UNKILLABLE, "StatusText", "grown");
+        log.wait_for_report()[1].clone()
     }
 
     /// The directory of the cgroup of the slice with the limit.

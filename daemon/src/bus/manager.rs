@@ -6,9 +6,11 @@ use super::authorise::{Deed, authorise};
 use super::error::Error;
 use crate::config::check_unit;
 use crate::core::{Request, RequestError};
+use crate::events::stall::outcome_name;
 use crate::policy::{Key, Statement, shown};
 use crate::systemd::follow::Question;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
@@ -24,6 +26,9 @@ type FaultShown = (String, String, u32, u32, String);
 
 /// Unit, policy, and when it is over, in microseconds of CLOCK_BOOTTIME; 0 if it is not.
 type RunTimeShown = (String, String, u64);
+
+/// Unit, setting, and counts by outcome.
+type PressureShown = (String, String, BTreeMap<String, u64>);
 
 /// One thing that is said about a setting of a unit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Type)]
@@ -163,6 +168,24 @@ impl Manager {
         let request = |answer| Request::Explain { unit, answer };
         let statements: Result<_, RequestError> = self.ask(request).await?;
         Ok(explanations(&statements?))
+    }
+
+    /// The units that are watched for pressure: unit, when a stall of it is an OOM, and how often an event of its trigger had which
+    /// outcome.
+    async fn list_pressure(&self) -> Result<Vec<PressureShown>, Error> {
+        let watched = self.ask(|answer| Request::Pressure { answer }).await?;
+        let shown = watched.into_iter().map(|watched| {
+            let outcomes = watched.outcomes.into_iter();
+            let counts = outcomes.map(|(outcome, count)| (outcome_name(outcome).to_owned(), count));
+            (watched.unit, watched.pressure.to_string(), counts.collect())
+        });
+        Ok(shown.collect())
+    }
+
+    /// How often the daemon had something to do since it was started, the watchdog left out.
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn wakeups(&self) -> u64 {
+        self.links.shown.borrow().wakeups
     }
 
     /// The version of the daemon.

@@ -14,7 +14,7 @@ mod run_time;
 mod status;
 mod units;
 
-pub use requests::{Request, RequestError, Shown};
+pub use requests::{Request, RequestError, Shown, WatchedUnit};
 pub use run::run;
 pub use run_time::STATE_DIRECTORY;
 
@@ -66,6 +66,8 @@ pub struct Core<E> {
     /// Why others cannot reach the daemon on the bus, if they cannot.
     unreachable: Option<Fault>,
     lost_events: u64,
+    /// How often there was something to do.
+    wakeups: u64,
 }
 
 /// Something the engine has attached.
@@ -105,6 +107,7 @@ impl<E: Engine> Core<E> {
             bus_lost: Some("not connected to the system bus yet".into()),
             unreachable: None,
             lost_events: 0,
+            wakeups: 0,
         }
     }
 

@@ -7,9 +7,11 @@
 use super::Core;
 use crate::boottime;
 use crate::config::{PatternError, check_unit};
-use crate::engine::Engine;
+use crate::engine::{Engine, Outcome};
 use crate::fault::Fault;
-use crate::policy::{Key, Policy, PolicyNameError, RunTimeSetting, Statement, Term, Verdict};
+use crate::policy::{
+    Key, Policy, PolicyNameError, Pressure, RunTimeSetting, Statement, Term, Verdict,
+};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::oneshot;
 use tracing::{info, warn};
@@ -53,8 +55,24 @@ pub enum Request {
         /// Told all statements, setting by setting.
         answer: oneshot::Sender<Result<Vec<(Key, Statement)>, RequestError>>,
     },
+    /// Say what is watched for pressure, and what came of it.
+    Pressure {
+        /// Told all units that are watched, by name.
+        answer: oneshot::Sender<Vec<WatchedUnit>>,
+    },
     /// No request, but news: whether others can reach the daemon on the bus, and else why not.
     Reachable(Result<(), String>),
+}
+
+/// A unit that is watched for pressure.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WatchedUnit {
+    /// The unit.
+    pub unit: String,
+    /// When a stall of it is an OOM.
+    pub pressure: Pressure,
+    /// How often an event of its trigger had which outcome. What never happened is left out.
+    pub outcomes: Vec<(Outcome, u64)>,
 }
 
 /// Why a request is refused. Everything is as it was before.
@@ -107,6 +125,8 @@ pub struct Shown {
     pub faults: Vec<(String, Fault)>,
     /// What is set at run time: the unit, its policy, and when that is over in microseconds of CLOCK_BOOTTIME.
     pub run_time: Vec<(String, Policy, Option<u64>)>,
+    /// How often the core had something to do since the daemon was started.
+    pub wakeups: u64,
 }
 
 impl<E: Engine> Core<E> {
@@ -263,9 +283,25 @@ impl<E: Engine> Core<E> {
         self.tell_faults();
     }
 
+    /// The units that are watched for pressure, by name, and what came of their stalls so far.
+    pub(super) fn watched_units(&self) -> Vec<WatchedUnit> {
+        let (world, cgroups) = (self.units.world(), self.units.cgroups());
+        let watched = cgroups.iter().filter_map(|(unit, (id, _))| {
+            let watch = self.engine.watch(*id).ok()??;
+            let counts = Outcome::ALL.map(|outcome| (outcome, watch.count(outcome)));
+            Some(WatchedUnit {
+                unit: unit.clone(),
+                pressure: world.pressure(unit)?,
+                outcomes: counts.into_iter().filter(|(_, count)| *count > 0).collect(),
+            })
+        });
+        watched.collect()
+    }
+
     /// What everybody may see.
     pub fn shown(&self) -> Shown {
         Shown {
+            wakeups: self.wakeups,
             faults: self
                 .faults
                 .all()

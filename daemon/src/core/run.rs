@@ -136,6 +136,7 @@ async fn act<E: Engine>(
                 asked => request = asked,
             },
         }
+        core.wakeups += 1;
         let answer = request.and_then(|request| act_on(core, request));
         // Before the answer: who has it may look at once.
         show(core, &channels.shown);
@@ -198,6 +199,10 @@ fn act_on<E: Engine>(core: &mut Core<E>, request: Request) -> Option<Box<dyn FnO
             let result = core.explain(&unit);
             Box::new(move || drop(answer.send(result)))
         }
+        Request::Pressure { answer } => {
+            let watched = core.watched_units();
+            Box::new(move || drop(answer.send(watched)))
+        }
         // A matter of the loop.
         Request::Reload { .. } | Request::Reachable(_) => return None,
     })
@@ -207,6 +212,8 @@ fn act_on<E: Engine>(core: &mut Core<E>, request: Request) -> Option<Box<dyn FnO
 fn show<E: Engine>(core: &Core<E>, shown: &watch::Sender<Shown>) {
     let now = core.shown();
     shown.send_if_modified(|before| {
+        // That somebody was woken up is no news to wake up others for.
+        before.wakeups = now.wakeups;
         let changes = *before != now;
         *before = now;
         changes

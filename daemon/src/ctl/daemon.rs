@@ -3,12 +3,16 @@
 
 use crate::bus::{ERRORS, Explanation, MANAGER, MANAGER_PATH, NAME};
 use serde::de::DeserializeOwned;
+use std::collections::BTreeMap;
 use zbus::proxy::{CacheProperties, MethodFlags};
 use zbus::wire::DynamicType;
 use zbus::{Connection, DBusError, OwnedVariant, Proxy, Type};
 
 /// What is wrong: subject, file, line, column, message.
 pub(super) type Fault = (String, String, u32, u32, String);
+
+/// A unit that is watched for pressure: the unit, its setting, and how often an event had which outcome.
+pub(super) type Watched = (String, String, BTreeMap<String, u64>);
 
 /// Why the daemon gives no answer.
 #[derive(Debug)]
@@ -58,6 +62,12 @@ impl Daemon {
     pub(super) async fn explain(&self, unit: &str) -> Result<Vec<Explanation>, NoAnswer> {
         let flags = MethodFlags::NO_AUTO_START;
         self.call(MANAGER, "Explain", flags, &(unit,)).await
+    }
+
+    /// What is watched for pressure.
+    pub(super) async fn pressure(&self) -> Result<Vec<Watched>, NoAnswer> {
+        let flags = MethodFlags::NO_AUTO_START;
+        self.call(MANAGER, "ListPressure", flags, &()).await
     }
 
     /// What is wrong.

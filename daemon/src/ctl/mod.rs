@@ -5,6 +5,7 @@ mod cat_config;
 mod check;
 mod daemon;
 mod explain;
+mod pressure;
 mod run_time;
 
 use clap::{Parser, Subcommand};
@@ -73,6 +74,8 @@ enum Command {
         #[arg(allow_hyphen_values = true)]
         unit: String,
     },
+    /// Show the units that are watched for pressure, and what came of their stalls
+    Pressure,
     /// Let bpf-oomd read the configuration and all unit files again
     Reload,
 }
@@ -90,6 +93,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
             length,
         } => run_time::set_policy(&unit, &policy, length.0),
         Command::ResetPolicy { unit } => run_time::reset_policy(&unit),
+        Command::Pressure => pressure::pressure(),
         Command::Reload => run_time::reload(),
     };
     match result {

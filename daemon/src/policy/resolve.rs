@@ -300,12 +300,13 @@ pub enum Verdict {
 
 impl Verdict {
     /// All of them.
-    pub const ALL: [Verdict; 5] = [
+    pub const ALL: [Verdict; 6] = [
         Verdict::Decides,
         Verdict::Overruled,
         Verdict::SaidAgain,
         Verdict::Reset,
         Verdict::Resets,
+        Verdict::Elsewhere,
     ];
 
     /// A word for it that does not change, for programs.
@@ -316,6 +317,7 @@ impl Verdict {
             Verdict::SaidAgain => "said-again",
             Verdict::Reset => "reset",
             Verdict::Resets => "resets",
+            Verdict::Elsewhere => "elsewhere",
         }
     }
 }

@@ -3,8 +3,11 @@
 use super::*;
 use crate::cgroup::Tree;
 use crate::config::Configuration;
-use crate::engine::{AttachError, Event, EventsError, ParameterError, SettingsError};
-use crate::policy::{CgroupId, Decider, OwnSettings};
+use crate::engine::{
+    AttachError, Event, EventsError, NextVictim, ParameterError, RankingError, SettingsError,
+    TriggerError, Watch,
+};
+use crate::policy::{CgroupId, Decider, OwnSettings, Trigger};
 use crate::systemd::facts::{RunningFacts, UnitFacts, Update};
 use crate::systemd::files::Files;
 use std::collections::BTreeMap;
@@ -16,6 +19,7 @@ use std::path::PathBuf;
 struct Obedient {
     attached: BTreeMap<CgroupId, String>,
     settings: BTreeMap<CgroupId, OwnSettings>,
+    triggers: BTreeMap<CgroupId, Trigger>,
     refused: &'static str,
     nothing: File,
 }
@@ -50,6 +54,27 @@ impl Engine for Obedient {
     fn remove_settings(&mut self, id: CgroupId) -> Result<(), SettingsError> {
         self.settings.remove(&id);
         Ok(())
+    }
+
+    fn forget(&mut self, id: CgroupId) {
+        self.attached.remove(&id);
+    }
+
+    fn set_triggers(
+        &mut self,
+        want: &BTreeMap<CgroupId, Trigger>,
+        _: bool,
+    ) -> Result<BTreeMap<CgroupId, String>, TriggerError> {
+        self.triggers = want.clone();
+        Ok(BTreeMap::new())
+    }
+
+    fn watch(&self, _: CgroupId) -> Result<Option<Watch>, TriggerError> {
+        Ok(None)
+    }
+
+    fn next_victim(&mut self, _: &str, _: CgroupId) -> Result<Option<NextVictim>, RankingError> {
+        Ok(None)
     }
 
     fn set_parameters(
@@ -146,6 +171,7 @@ fn core(root: &tempfile::TempDir) -> Core<Obedient> {
     let engine = Obedient {
         attached: BTreeMap::new(),
         settings: BTreeMap::new(),
+        triggers: BTreeMap::new(),
         refused: "q",
         nothing: File::open("/dev/null").unwrap(),
     };
