@@ -36,13 +36,30 @@ static __always_inline u64 oomd_eight(const char *bytes)
 	return bpf_be64_to_cpu(eight);
 }
 
-/* What systemd's parse_boolean() calls true, by how it begins. */
-static __always_inline bool oomd_is_true(const char *value)
+/*
+ * Whether eight bytes are a word, whatever the case of its letters. It is given
+ * in capitals, which have 0x40, and lack the 0x20 of small letters.
+ */
+static __always_inline bool oomd_is_word(u64 bytes, u64 word)
 {
-	char first = value[0] | 0x20;
+	u64 small = word >> 1 & 0x2020202020202020;
 
-	return value[0] == '1' || first == 'y' || first == 't' ||
-	       (first == 'o' && (value[1] | 0x20) == 'n');
+	return (bytes & ~small) == word;
+}
+
+/*
+ * What systemd calls true (getxattr_at_bool() and parse_boolean()). No more
+ * than eight bytes, NUL after those of the value; a value with NUL in it is not
+ * true, so that the size has to be right.
+ */
+static __always_inline bool oomd_is_true(u64 bytes, u64 size)
+{
+#define OOMD_IS(word)                                                          \
+	(size == sizeof(word) - 1 &&                                           \
+	 oomd_is_word(bytes, oomd_eight((const char[sizeof(u64)]){word})))
+	return OOMD_IS("1") || OOMD_IS("Y") || OOMD_IS("T") || OOMD_IS("ON") ||
+	       OOMD_IS("YES") || OOMD_IS("TRUE");
+#undef OOMD_IS
 }
 
 /* Whether the tree below `node` has an attribute of that name that is true. */
@@ -64,17 +81,17 @@ __noinline u32 oomd_xattr_true(u64 node, u64 name, u64 name_rest)
 		rest = oomd_eight(found + sizeof(u64));
 		if (begin == name && rest == name_rest) {
 			u64 size = BPF_CORE_READ(xattr, size);
-			char value[2] = {};
+			char value[sizeof(u64)] = {};
 
-			/* The value has no NUL at its end. */
-			if (size >= sizeof(value))
-				size = sizeof(value);
+			/* Longer ones are no word. */
+			if (size > sizeof(value))
+				return false;
 			bpf_probe_read_kernel(
 				value, size,
 				(void *)xattr +
 					bpf_core_field_offset(
 						struct simple_xattr, value));
-			return oomd_is_true(value);
+			return oomd_is_true(oomd_eight(value), size);
 		}
 		/* Greater names are on the left (rbtree_simple_xattr_cmp()). */
 		if (name > begin || (name == begin && name_rest > rest))

@@ -240,13 +240,31 @@ fn an_attribute_is_true_as_systemd_reads_it() {
         ("Y", Preference::Omit),
         ("true", Preference::Omit),
         ("T", Preference::Omit),
+        ("TRUE", Preference::Omit),
         ("on", Preference::Omit),
+        ("oN", Preference::Omit),
         ("0", Preference::None),
         ("no", Preference::None),
         ("false", Preference::None),
         ("off", Preference::None),
         ("o", Preference::None),
         ("", Preference::None),
+        // What begins as one that is true does.
+        ("10", Preference::None),
+        ("1\n", Preference::None),
+        ("1 ", Preference::None),
+        ("ye", Preference::None),
+        ("yess", Preference::None),
+        ("yesterday", Preference::None),
+        ("tru", Preference::None),
+        ("one", Preference::None),
+        // What is one but for a bit.
+        ("\u{11}", Preference::None),
+        ("Q", Preference::None),
+        // systemd refuses a NUL, wherever it is.
+        ("1\0", Preference::None),
+        ("yes\0day", Preference::None),
+        ("\0", Preference::None),
     ] {
         set_attribute(&two.larger, "user.oomd_omit", value);
         let judged = two.loaded.ranking(&two.larger).candidates[0];

@@ -39,9 +39,9 @@ pub fn read(tree: &Tree, path: &str) -> Layer {
         .collect()
 }
 
-/// What systemd takes for true (`parse_boolean()` in src/basic/parse-util.c).
+/// What systemd takes for true (`getxattr_at_bool()` in src/basic/xattr-util.c, which refuses a NUL, and `parse_boolean()` in
+/// src/basic/parse-util.c). Policy programs do the same.
 fn is_true(value: &[u8]) -> bool {
-    let value = value.strip_suffix(b"\0").unwrap_or(value);
     ["1", "yes", "y", "true", "t", "on"]
         .into_iter()
         .any(|word| value.eq_ignore_ascii_case(word.as_bytes()))
@@ -53,10 +53,10 @@ mod tests {
 
     #[test]
     fn true_is_what_systemd_takes_for_it() {
-        for value in ["1", "yes", "Y", "TRUE", "t", "on", "1\0"] {
+        for value in ["1", "yes", "Y", "TRUE", "t", "on", "oN"] {
             assert!(is_true(value.as_bytes()), "{value:?}");
         }
-        for value in ["", "0", "no", "11", "of", "yess"] {
+        for value in ["", "0", "no", "11", "of", "yess", "1\n", "1\0"] {
             assert!(!is_true(value.as_bytes()), "{value:?}");
         }
     }
