@@ -14,7 +14,7 @@ use bpf_oomd_tests::machine::TestMachine;
 use bpf_oomd_tests::tracee::Tracee;
 use bpf_oomd_tests::wait::all_the_time;
 
-use crate::unit_tree::{Loaded, make, slice, trouble};
+use crate::unit_tree::{Loaded, Two, make};
 
 fn cooldown(cooldown: Duration) -> CgroupSettings {
     CgroupSettings {
@@ -23,60 +23,56 @@ fn cooldown(cooldown: Duration) -> CgroupSettings {
     }
 }
 
+impl Two {
+    /// The slice runs out, with a cooldown that no test sees the end of. The larger unit is the victim, and stays on its way out for as
+    /// long as the result lives.
+    fn kill_larger(&mut self) -> Tracee {
+        self.loaded
+            .say(&self.slice, cooldown(Duration::from_secs(3600)));
+        let mut exiting = Tracee::stop_at_exit(self.large.pid());
+        self.trouble.go();
+        exiting.wait_exiting();
+        exiting
+    }
+}
+
 #[test]
 fn a_victim_that_is_still_exiting_costs_nobody_elses_life() {
     let _machine = TestMachine::enter();
-    let mut loaded = Loaded::new();
-    let (slice, _link) = slice(&loaded);
-    loaded.say(&slice, cooldown(Duration::from_secs(3600)));
-    let (larger, smaller) = (slice.child("larger"), slice.child("smaller"));
-    let (_unit, mut trouble) = trouble(&slice);
-    let mut large = Hog::ready(&larger, "anon=14M ready hold");
-    // Whom the kernel's killer would take.
-    let mut small = Hog::ready(&smaller, "adj=1000 anon=10M ready hold");
-
-    let mut exiting = Tracee::stop_at_exit(large.pid());
-    trouble.go();
-    exiting.wait_exiting();
+    // The smaller one is whom the kernel's killer would take.
+    let mut two = Two::doing("anon=14M ready hold", "adj=1000 anon=10M ready hold");
+    let exiting = two.kill_larger();
     all_the_time(Duration::from_secs(1), "somebody died", || {
-        slice.oom_kills() == 1 && small.is_running()
+        two.slice.oom_kills() == 1 && two.small.is_running()
     });
     exiting.let_go();
-    assert!(large.wait_killed());
-    trouble.wait_ready();
-    assert!(small.is_running());
-    assert_eq!(loaded.kill().victim, larger.id());
+    assert!(two.large.wait_killed());
+    two.trouble.wait_ready();
+    assert!(two.small.is_running());
+    assert_eq!(two.loaded.kill().victim, two.larger.id());
 
     // Within the cooldown, with nobody exiting, the policy decides as ever.
-    trouble.go();
-    trouble.wait_ready();
-    let mut large = Hog::ready(&larger, "anon=14M ready hold");
-    make(&mut trouble);
-    assert!(large.wait_killed());
-    assert!(small.is_running());
-    assert_eq!(loaded.kill().victim, larger.id());
-    assert_eq!(slice.oom_kills(), 2);
+    two.trouble.go();
+    two.trouble.wait_ready();
+    two.large = Hog::ready(&two.larger, "anon=14M ready hold");
+    make(&mut two.trouble);
+    assert!(two.large.wait_killed());
+    assert!(two.small.is_running());
+    assert_eq!(two.loaded.kill().victim, two.larger.id());
+    assert_eq!(two.slice.oom_kills(), 2);
 }
 
 #[test]
 fn a_victim_with_nothing_left_to_give_holds_off_nobody_whatever_the_cooldown() {
     let _machine = TestMachine::enter();
-    let mut loaded = Loaded::new();
-    let (slice, _link) = slice(&loaded);
-    loaded.say(&slice, cooldown(Duration::from_secs(3600)));
-    let (larger, smaller) = (slice.child("larger"), slice.child("smaller"));
-    let (_unit, mut trouble) = trouble(&slice);
     // Shared memory is not the reaper's to take.
-    let large = Hog::ready(&larger, "shared=14M ready hold");
-    let mut small = Hog::ready(&smaller, "anon=10M ready hold");
-
-    let mut exiting = Tracee::stop_at_exit(large.pid());
-    trouble.go();
-    exiting.wait_exiting();
-    assert!(small.wait_killed());
-    trouble.wait_ready();
-    let victims: Vec<_> = loaded.kills().iter().map(|kill| kill.victim).collect();
-    assert_eq!(victims, [larger.id(), smaller.id()]);
+    let mut two = Two::doing("shared=14M ready hold", "anon=10M ready hold");
+    let exiting = two.kill_larger();
+    assert!(two.small.wait_killed());
+    two.trouble.wait_ready();
+    let kills = two.loaded.kills();
+    let victims: Vec<_> = kills.iter().map(|kill| kill.victim).collect();
+    assert_eq!(victims, [two.larger.id(), two.smaller.id()]);
     exiting.let_go();
 }
 

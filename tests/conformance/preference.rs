@@ -3,7 +3,6 @@
 
 use std::ffi::CString;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::chown;
 
@@ -12,7 +11,7 @@ use bpf_oomd_tests::cgroup::Cgroup;
 use bpf_oomd_tests::hog::Hog;
 use bpf_oomd_tests::machine::TestMachine;
 
-use crate::unit_tree::{Loaded, make, slice, trouble};
+use crate::unit_tree::{Two, make};
 
 const SOMEBODY: u32 = 1234;
 
@@ -45,43 +44,7 @@ fn give_to_somebody(cgroup: &Cgroup) {
     chown(cgroup.path(), Some(SOMEBODY), Some(SOMEBODY)).expect("chown");
 }
 
-/// A slice with a unit of 14 and one of 10 MiB.
-struct Two {
-    larger: Cgroup,
-    large: Hog,
-    smaller: Cgroup,
-    small: Hog,
-    trouble: Hog,
-    slice: Cgroup,
-    _link: OwnedFd,
-    _others: [Cgroup; 2],
-    loaded: Loaded,
-}
-
 impl Two {
-    fn new() -> Self {
-        let loaded = Loaded::new();
-        let (slice, link) = slice(&loaded);
-        let inner = slice.child("inner");
-        let (larger, smaller) = (inner.child("larger"), slice.child("smaller"));
-        let (unit, trouble) = trouble(&slice);
-        Self {
-            large: Hog::ready(&larger, "anon=14M ready hold"),
-            larger,
-            small: Hog::ready(&smaller, "anon=10M ready hold"),
-            smaller,
-            trouble,
-            slice,
-            _link: link,
-            _others: [inner, unit],
-            loaded,
-        }
-    }
-
-    fn inner(&self) -> &Cgroup {
-        &self._others[0]
-    }
-
     /// The next OOM takes the larger unit and no other.
     #[track_caller]
     fn expect_larger(&mut self) {

@@ -100,3 +100,48 @@ pub fn make(trouble: &mut Hog) {
     trouble.go();
     trouble.wait_ready();
 }
+
+/// A slice with two units, the larger one in a cgroup between. Both have room beside each other, and not beside [`trouble`].
+pub struct Two {
+    pub larger: Cgroup,
+    pub large: Hog,
+    pub smaller: Cgroup,
+    pub small: Hog,
+    pub trouble: Hog,
+    pub slice: Cgroup,
+    _link: OwnedFd,
+    _others: [Cgroup; 2],
+    pub loaded: Loaded,
+}
+
+impl Two {
+    /// Units of 14 and 10 MiB.
+    pub fn new() -> Self {
+        Self::doing("anon=14M ready hold", "anon=10M ready hold")
+    }
+
+    /// Units with processes that do what a test says.
+    pub fn doing(large: &str, small: &str) -> Self {
+        let loaded = Loaded::new();
+        let (slice, link) = slice(&loaded);
+        let inner = slice.child("inner");
+        let (larger, smaller) = (inner.child("larger"), slice.child("smaller"));
+        let (unit, trouble) = trouble(&slice);
+        Self {
+            large: Hog::ready(&larger, large),
+            larger,
+            small: Hog::ready(&smaller, small),
+            smaller,
+            trouble,
+            slice,
+            _link: link,
+            _others: [inner, unit],
+            loaded,
+        }
+    }
+
+    /// The cgroup between.
+    pub fn inner(&self) -> &Cgroup {
+        &self._others[0]
+    }
+}

@@ -28,6 +28,15 @@ fn units() -> Units {
     units
 }
 
+/// The daemon runs, and so does the service with its policy: the units, and the id of the service's cgroup.
+#[track_caller]
+fn following() -> (Units, u64) {
+    daemon::started();
+    let units = units();
+    start(&[SERVICE]);
+    (units, wait_attached(SERVICE))
+}
+
 #[test]
 fn a_unit_that_runs_when_the_daemon_starts_has_its_policy_when_the_daemon_is_ready() {
     let _machine = TestMachine::enter();
@@ -43,10 +52,7 @@ fn a_unit_that_runs_when_the_daemon_starts_has_its_policy_when_the_daemon_is_rea
 #[test]
 fn a_unit_that_starts_later_gets_its_policy_and_loses_it_when_it_stops() {
     let _machine = TestMachine::enter();
-    daemon::started();
-    let _units = units();
-    start(&[SERVICE]);
-    let id = wait_attached(SERVICE);
+    let (_units, id) = following();
     stop(&[SERVICE]);
     wait_detached(id);
 }
@@ -54,10 +60,7 @@ fn a_unit_that_starts_later_gets_its_policy_and_loses_it_when_it_stops() {
 #[test]
 fn a_unit_that_is_restarted_has_its_policy_on_its_new_cgroup() {
     let _machine = TestMachine::enter();
-    daemon::started();
-    let _units = units();
-    start(&[SERVICE]);
-    let mut id = wait_attached(SERVICE);
+    let (_units, mut id) = following();
     // Fewer than systemd allows in a row (DefaultStartLimitBurst=5).
     for _ in 0..3 {
         systemctl(&["restart", SERVICE]);
@@ -71,10 +74,7 @@ fn a_unit_that_is_restarted_has_its_policy_on_its_new_cgroup() {
 #[test]
 fn units_are_followed_again_after_the_bus_was_away() {
     let _machine = TestMachine::enter();
-    daemon::started();
-    let _units = units();
-    start(&[SERVICE]);
-    let early = wait_attached(SERVICE);
+    let (_units, early) = following();
     let pid = daemon::pid();
 
     // Both: the socket alone would bring the bus back with the next client.
@@ -102,10 +102,7 @@ fn units_are_followed_again_after_the_bus_was_away() {
 #[test]
 fn units_are_followed_after_systemd_executed_itself_again() {
     let _machine = TestMachine::enter();
-    daemon::started();
-    let _units = units();
-    start(&[SERVICE]);
-    let early = wait_attached(SERVICE);
+    let (_units, early) = following();
     let pid = daemon::pid();
     systemctl(&["daemon-reexec"]);
     start(&[OTHER]);
