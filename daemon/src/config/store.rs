@@ -101,12 +101,6 @@ impl Store {
     pub fn config(&self) -> &Config {
         &self.config
     }
-
-    /// The files that were found, in the order in which they apply, masks among them. Of a file with faults this is what is in
-    /// it, and not what is in force.
-    pub fn files(&self) -> impl Iterator<Item = &ConfigFile> {
-        self.files.values().map(|stored| &stored.file)
-    }
 }
 
 impl fmt::Debug for Store {

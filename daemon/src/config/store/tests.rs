@@ -164,30 +164,29 @@ fn a_directory_that_cannot_be_read_keeps_what_was_in_it() {
 }
 
 #[test]
-fn files_are_shown_in_order_with_masks_and_mistakes() {
+fn files_say_in_order_what_they_say_without_masks_and_mistakes() {
     let mut machine = Machine::new();
     machine.write(ETC, "20.toml", WRONG);
+    machine.write(ETC, "40.toml", CGROUP);
     machine.write(LIB, "10.toml", PROCESS);
     machine.write(LIB, "30.toml", PROCESS);
     symlink("/dev/null", machine.at(ETC, "30.toml")).unwrap();
     machine.load();
-    let files: Vec<(String, &Content)> = machine
-        .store
-        .files()
-        .map(|file| (file.path.display().to_string(), &file.content))
+    let defaults = machine.store.config().defaults();
+    let said: Vec<String> = defaults
+        .history(Key::Kill)
+        .iter()
+        .map(|assignment| assignment.at.to_string())
         .collect();
     assert_eq!(
-        files,
+        said,
         [
-            (
-                "/usr/lib/bpf-oomd/conf.d/10.toml".to_owned(),
-                &Content::Text(PROCESS.into())
-            ),
-            (
-                "/etc/bpf-oomd/conf.d/20.toml".to_owned(),
-                &Content::Text(WRONG.into())
-            ),
-            ("/etc/bpf-oomd/conf.d/30.toml".to_owned(), &Content::Masked),
+            "/usr/lib/bpf-oomd/conf.d/10.toml:2:8",
+            "/etc/bpf-oomd/conf.d/40.toml:2:8"
         ]
     );
+    let [fault] = &machine.faults()[..] else {
+        panic!("{:?}", machine.faults());
+    };
+    assert!(fault.starts_with("/etc/bpf-oomd/conf.d/20.toml:2:8: "));
 }
