@@ -60,6 +60,19 @@ impl fmt::Display for Fault {
     }
 }
 
+/// How many faults of one file are told. Nobody puts right more than that at once, and a file full of rubbish must not fill the journal.
+pub const MOST_TOLD: usize = 20;
+
+/// The faults of one file as they are told: the first ones, and how many more there are, at the place of the first of those.
+pub fn told(mut faults: Vec<Fault>) -> Vec<Fault> {
+    let more = faults.len().saturating_sub(MOST_TOLD);
+    faults.truncate(MOST_TOLD + 1);
+    if let Some(next) = faults.get_mut(MOST_TOLD) {
+        next.message = format!("and {more} more from here on");
+    }
+    faults
+}
+
 /// An error with everything that caused it, in one line: `WHAT: WHY: WHY`. A cause that the error's own text ends with is
 /// not repeated.
 pub fn causes(error: &dyn Error) -> String {
@@ -74,4 +87,29 @@ pub fn causes(error: &dyn Error) -> String {
         next = cause.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_many_faults_in_a_file_the_first_are_told_and_how_many_more_there_are() {
+        let file = |count: u32| -> Vec<Fault> {
+            (1..=count)
+                .map(|line| Fault::at("/f", Position { line, column: 2 }, "wrong"))
+                .collect()
+        };
+        assert_eq!(told(file(0)), []);
+        assert_eq!(told(file(20)), file(20));
+        for (count, last) in [
+            (21, "/f:21:2: and 1 more from here on"),
+            (1020, "/f:21:2: and 1000 more from here on"),
+        ] {
+            let told = told(file(count));
+            assert_eq!(told[..20], file(20));
+            assert_eq!(told[20..].len(), 1);
+            assert_eq!(told[20].to_string(), last);
+        }
+    }
 }

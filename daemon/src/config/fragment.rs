@@ -39,7 +39,7 @@ impl Fragment {
     ///
     /// # Errors
     ///
-    /// Everything that is wrong, in the order of the file. Each fault has a place.
+    /// What is wrong, in the order of the file ([`fault::told`](crate::fault::told)). Each fault has a place.
     pub fn parse(
         path: &Path,
         text: &[u8],

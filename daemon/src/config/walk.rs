@@ -2,7 +2,7 @@
 //! What all readers of a file's parts share: the way from a table to what is in it, collecting every fault.
 
 use super::text::Text;
-use crate::fault::Fault;
+use crate::fault::{self, Fault};
 use crate::policy::shown;
 use crate::policy::{Provenance, closest, did_you_mean};
 use crate::systemd::syntax::Position;
@@ -148,12 +148,13 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Everything that was noted, in the order of the file.
+    /// What was noted, in the order of the file, and of very many faults the first.
     pub(super) fn into_faults(self) -> Vec<Fault> {
         let path = self.path;
-        self.faults
+        let faults = self
+            .faults
             .into_iter()
-            .map(|(at, message)| Fault::at(path, at, message))
-            .collect()
+            .map(|(at, message)| Fault::at(path, at, message));
+        fault::told(faults.collect())
     }
 }

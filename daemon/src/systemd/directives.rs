@@ -10,7 +10,7 @@
 use super::files::Files;
 use super::syntax::{self, Item, Position, SyntaxFault};
 use super::unit_name;
-use crate::fault::Fault;
+use crate::fault::{self, Fault};
 use crate::policy::{Assignment, Key, Layer, Provenance, Value, closest};
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
@@ -74,6 +74,7 @@ struct Said<'a> {
 
 impl Said<'_> {
     fn file(&mut self, path: &Path, content: &[u8]) {
+        let others = std::mem::take(&mut self.faults);
         let mut section: Option<String> = None;
         syntax::parse(content, |at, item| {
             match item {
@@ -87,6 +88,8 @@ impl Said<'_> {
             }
             ControlFlow::Continue(())
         });
+        let faults = std::mem::replace(&mut self.faults, others);
+        self.faults.extend(fault::told(faults));
     }
 
     fn assignment(
@@ -480,6 +483,17 @@ mod tests {
                 "/0:3:1: unknown setting \"ManagedOOMPollicy\"; did you mean \"ManagedOOMPolicy\"?",
             ]
         );
+    }
+
+    #[test]
+    fn of_many_faults_in_a_file_the_first_are_told() {
+        let full = format!("[Slice]\n{}", "ManagedOOMPolicy=kernal\n".repeat(100));
+        let (declaration, faults) = declared("x.slice", &[&full, "ManagedOOMPolicy=kernel", &full]);
+        assert_eq!(declaration.faulty, [Key::Policy].into());
+        assert_eq!(faults.len(), 21 + 1 + 21);
+        for (file, last) in [(0, &faults[20]), (2, &faults[42])] {
+            assert_eq!(*last, format!("/{file}:22:18: and 80 more from here on"));
+        }
     }
 
     fn kill(kill: Kill) -> Layer {

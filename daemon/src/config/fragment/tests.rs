@@ -434,8 +434,20 @@ fn endless_things_are_cut_in_messages() {
 fn a_line_full_of_faults_does_not_take_long() {
     let many: String = (0..20_000).map(|n| format!("a{n}={{}},")).collect();
     let start = std::time::Instant::now();
-    assert_eq!(faults(format!("unit={{{many}}}")).len(), 20_000);
+    let faults = faults(format!("unit={{{many}}}"));
+    let last = faults.last().unwrap();
+    assert!(last.ends_with(": and 19980 more from here on"), "{last}");
     assert!(start.elapsed().as_secs() < 20, "{:?}", start.elapsed());
+}
+
+#[test]
+fn of_many_faults_the_first_are_told_in_the_order_of_the_file() {
+    // Lines that are no TOML are found before everything else.
+    let told = faults(format!("[defaults]\nkil = 1\n{}", "x\n".repeat(50)));
+    assert_eq!(told.len(), 21);
+    assert!(told[0].starts_with("2:1: unknown setting"), "{}", told[0]);
+    assert!(told[19].starts_with("21:2: "), "{}", told[19]);
+    assert_eq!(told[20], "22:2: and 31 more from here on");
 }
 
 /// Whether a place is one in a text: on one of its lines, and in it or right behind it.
