@@ -161,7 +161,8 @@ impl Units {
         let Some((paths, _)) = &detail.read else {
             return;
         };
-        let (declared, faults) = directives::read(name, paths, &self.files, self.programs);
+        let (declared, faults) =
+            directives::read(name, paths, |path| self.files.read(path), self.programs);
         detail.said = directives::in_force(declared, &detail.said);
         detail.faults = faults;
     }

@@ -42,7 +42,7 @@ fn unit_file(path: &Path, unit: &str) -> Vec<Fault> {
     }
     let files = Files::below("/");
     let programs = bpf_oomd_bpf::policy_names();
-    directives::read(unit, &[path.to_owned()], &files, programs).1
+    directives::read(unit, &[path.to_owned()], |path| files.read(path), programs).1
 }
 
 /// The unit that a unit file or a drop-in belongs to, if it is one of a kind of unit that has a cgroup.

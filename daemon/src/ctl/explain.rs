@@ -151,8 +151,9 @@ async fn unit_said(bus: &Connection, name: &str, all: &Sources) -> zbus::Result<
         interface: bus::interface_of(name),
     };
     let programs = bpf_oomd_bpf::policy_names();
-    let files = object.files().await?;
-    let (declared, faults) = directives::read(name, &files, &Files::below("/"), programs);
+    let paths = object.files().await?;
+    let files = Files::below("/");
+    let (declared, faults) = directives::read(name, &paths, |path| files.read(path), programs);
     for fault in faults {
         eprintln!("{fault}");
     }

@@ -7,7 +7,7 @@
 //! empty one resets. As everywhere in systemd, an assignment that is not understood is reported and otherwise taken as not
 //! written, but it is remembered that it was there (see [`Declaration::faulty`]).
 
-use super::files::Files;
+use super::files::ReadError;
 use super::syntax::{self, Item, Position, SyntaxFault};
 use super::unit_name;
 use crate::fault::{self, Fault};
@@ -41,12 +41,12 @@ pub fn in_force(declared: Declaration, last_good: &Layer) -> Layer {
     said
 }
 
-/// Reads what the files of a unit say. `files` are its fragment and drop-ins in order, `programs` the names of the policy
-/// programs there are.
+/// Reads what the files of a unit say. `paths` are its fragment and drop-ins in order, `content` gives what is in one of them, and
+/// `programs` are the names of the policy programs there are.
 pub fn read(
     unit: &str,
     paths: &[PathBuf],
-    files: &Files,
+    content: impl Fn(&Path) -> Result<Vec<u8>, ReadError>,
     programs: &[&str],
 ) -> (Declaration, Vec<Fault>) {
     let mut said = Said {
@@ -56,7 +56,7 @@ pub fn read(
         faults: Vec::new(),
     };
     for path in paths {
-        match files.read(path) {
+        match content(path) {
             Ok(content) => said.file(path, &content),
             // It may say anything.
             Err(error) => said.fault(&all_keys(), Fault::of_file(path, error)),
@@ -211,18 +211,16 @@ mod tests {
 
     const PROGRAMS: [&str; 1] = ["biggest-leaf"];
 
-    /// A tree of the given files, read in that order.
-    fn declared(unit: &str, contents: &[&str]) -> (Declaration, Vec<String>) {
-        let root = tempfile::tempdir().unwrap();
-        let paths: Vec<PathBuf> = contents
-            .iter()
-            .enumerate()
-            .map(|(i, content)| {
-                std::fs::write(root.path().join(i.to_string()), content).unwrap();
-                PathBuf::from(format!("/{i}"))
-            })
+    /// What files `/0`, `/1` and so on say.
+    fn declared(unit: &str, contents: &[impl AsRef<[u8]>]) -> (Declaration, Vec<String>) {
+        let paths: Vec<PathBuf> = (0..contents.len())
+            .map(|number| format!("/{number}").into())
             .collect();
-        let (declaration, faults) = read(unit, &paths, &Files::below(root.path()), &PROGRAMS);
+        let content = |path: &Path| {
+            let number = paths.iter().position(|known| known == path).unwrap();
+            Ok(contents[number].as_ref().to_vec())
+        };
+        let (declaration, faults) = read(unit, &paths, content, &PROGRAMS);
         (declaration, faults.iter().map(Fault::to_string).collect())
     }
 
@@ -381,16 +379,8 @@ mod tests {
             &b"ManagedOOMPolicy kernel"[..],
             b"X-ManagedOOMPolicy=kern\xffel",
         ] {
-            let root = tempfile::tempdir().unwrap();
-            let mut content = b"[Service]\n".to_vec();
-            content.extend_from_slice(line);
-            std::fs::write(root.path().join("f"), content).unwrap();
-            let (declaration, faults) = read(
-                "x.service",
-                &["/f".into()],
-                &Files::below(root.path()),
-                &PROGRAMS,
-            );
+            let file = [b"[Service]\n", line].concat();
+            let (declaration, faults) = declared("x.service", &[file]);
             assert_eq!(declaration.faulty, [Key::Policy].into());
             assert_eq!(faults.len(), 1);
         }
@@ -398,14 +388,8 @@ mod tests {
 
     #[test]
     fn a_file_that_cannot_be_read_may_say_anything() {
-        let root = tempfile::tempdir().unwrap();
-        std::fs::create_dir(root.path().join("dir.conf")).unwrap();
-        let (declaration, faults) = read(
-            "x.service",
-            &["/dir.conf".into()],
-            &Files::below(root.path()),
-            &PROGRAMS,
-        );
+        let content = |_: &Path| Err(ReadError::NotRegular);
+        let (declaration, faults) = read("x.service", &["/dir.conf".into()], content, &PROGRAMS);
         assert_eq!(declaration.faulty, all_keys().into_iter().collect());
         assert_eq!(faults[0].to_string(), "/dir.conf: not a regular file");
     }
