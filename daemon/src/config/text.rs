@@ -8,10 +8,13 @@ use std::ops::Range;
 /// for every fault in it.
 const STEP: usize = 1024;
 
-/// A file's text without its byte order mark.
+/// Some editors write it first. The parser of TOML knows it too, and takes it away itself: a second one is then a mistake to both.
+const BYTE_ORDER_MARK: char = '\u{feff}';
+
+/// A file's text.
 pub(super) struct Text<'a> {
     pub(super) text: &'a str,
-    /// Where lines start.
+    /// Where lines start, the first one after the byte order mark.
     lines: Vec<usize>,
     /// How many characters start before each multiple of [`STEP`].
     characters: Vec<usize>,
@@ -20,8 +23,6 @@ pub(super) struct Text<'a> {
 impl<'a> Text<'a> {
     /// Reads UTF-8. The error is the place of the first byte that is none, and that byte.
     pub(super) fn decode(bytes: &'a [u8]) -> Result<Self, (Position, u8)> {
-        const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
-        let bytes = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes);
         let chunk = bytes.utf8_chunks().next();
         let valid = chunk.as_ref().map_or("", |chunk| chunk.valid());
         let text = Text::new(valid);
@@ -33,7 +34,8 @@ impl<'a> Text<'a> {
 
     fn new(text: &'a str) -> Self {
         let ends = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
-        let lines = std::iter::once(0)
+        let first = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
+        let lines = std::iter::once(text.len() - first.len())
             .chain(ends.map(|(at, _)| at + 1))
             .collect();
         let mut before = 0;
@@ -51,7 +53,7 @@ impl<'a> Text<'a> {
 
     /// The place of the byte at `offset`. What is behind the end is at the end.
     pub(super) fn position(&self, offset: usize) -> Position {
-        let offset = offset.min(self.text.len());
+        let offset = offset.clamp(self.lines[0], self.text.len());
         let line = self.lines.partition_point(|start| *start <= offset).max(1);
         let column = self.characters_before(offset) - self.characters_before(self.lines[line - 1]);
         let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
@@ -129,9 +131,17 @@ mod tests {
     }
 
     #[test]
-    fn a_byte_order_mark_is_not_text() {
-        let text = Text::decode(b"\xef\xbb\xbfa").unwrap();
-        assert_eq!(text.text, "a");
+    fn a_byte_order_mark_has_no_place() {
+        let text = Text::decode("\u{feff}a\n[b]".as_bytes()).unwrap();
+        assert_eq!(text.position(0), at(1, 1));
+        assert_eq!(text.position(3), at(1, 1));
+        assert_eq!(text.position(4), at(1, 2));
+        assert_eq!(text.position(5), at(2, 1));
+        assert_eq!(text.below_header(1), 2..2);
+        let header = Text::decode("\u{feff}[a]\nb\n[c]".as_bytes()).unwrap();
+        assert_eq!(header.below_header(1), 2..3);
+        let empty = Text::decode("\u{feff}".as_bytes()).unwrap();
+        assert_eq!(empty.position(7), at(1, 1));
     }
 
     proptest! {

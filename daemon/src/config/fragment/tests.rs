@@ -179,7 +179,11 @@ fn nothing_is_said_by_nothing() {
 }
 
 #[test]
-fn a_byte_order_mark_has_no_column() {
+fn a_byte_order_mark_has_no_column_and_a_second_one_is_a_fault() {
+    assert_eq!(
+        faults("\u{feff}\u{feff}enabled = true\n"),
+        ["1:1: found \"\\u{feff}\", invalid unquoted key, expected letters, numbers, `-`, `_`"]
+    );
     assert_eq!(
         fault("\u{feff}kill='process'"),
         "1:1: \"kill\" is in no section, expected it in [defaults], [slice.\"NAME\"] or [unit.\"NAME\"]"
