@@ -65,7 +65,8 @@ pub fn parse(bytes: &[u8], mut visit: impl FnMut(Position, Item) -> ControlFlow<
     let mut in_continuation = false;
     for (number, line) in (1..).zip(Lines(bytes)) {
         // Comments may stand between continuation lines and do not end the continuation.
-        if matches!(line.trim_ascii_start().first(), Some(b'#' | b';')) {
+        let first = line.iter().find(|byte| !is_space(**byte));
+        if matches!(first, Some(b'#' | b';')) {
             continue;
         }
         joined.push(number, line);
@@ -261,6 +262,11 @@ mod tests {
     fn comments_and_empty_lines_are_nothing() {
         assert_eq!(brief("# a=b\n ; c=d\n\n \t\n"), [""; 0]);
         assert_eq!(brief("a=b # not a comment"), ["a=b # not a comment@1:3"]);
+        // A form feed is not white space to systemd.
+        assert_eq!(
+            brief("a=\\\n\u{c}# not a comment"),
+            ["a=\u{c}# not a comment@2:1"]
+        );
     }
 
     #[test]
