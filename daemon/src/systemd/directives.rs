@@ -11,7 +11,7 @@ use super::files::ReadError;
 use super::syntax::{self, Item, Position, SyntaxFault};
 use super::unit_name;
 use crate::fault::{self, Fault};
-use crate::policy::{Assignment, Key, Layer, Provenance, Value, closest};
+use crate::policy::{Assignment, Key, Layer, Provenance, Value, closest, shown};
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -159,7 +159,7 @@ impl Said<'_> {
 
     fn misplaced(&self, key: &str, section: Option<&str>) -> String {
         let found = match section {
-            Some(name) => format!("in section [{name}]"),
+            Some(name) => format!("in section [{}]", shown(name).escape_debug()),
             None => "before any section".to_owned(),
         };
         match self.section {
@@ -467,6 +467,23 @@ mod tests {
                 "/0:3:1: unknown setting \"ManagedOOMPollicy\"; did you mean \"ManagedOOMPolicy\"?",
             ]
         );
+    }
+
+    #[test]
+    fn endless_and_unreadable_things_are_cut_and_escaped_in_messages() {
+        let long = "\u{4}x".repeat(1 << 16);
+        for file in [
+            format!("[{long}]\nManagedOOMPolicy=kernel\n"),
+            format!("[{long}\n"),
+            format!("[Slice]\nManagedOOMPolicy={long}\n"),
+            format!("[Slice]\nManagedOOMPolicy {long}\n"),
+            format!("[Slice]\nManagedOOMPolicyPressure={long} {long} {long}/{long}\n"),
+        ] {
+            let (_, faults) = declared("x.slice", &[&file]);
+            assert_eq!(faults.len(), 1);
+            assert!(faults[0].len() < 800, "{}", faults[0].len());
+            assert!(!faults[0].contains(char::is_control), "{}", faults[0]);
+        }
     }
 
     #[test]

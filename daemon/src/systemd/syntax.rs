@@ -4,6 +4,7 @@
 //! Only the syntax: which sections and settings mean something is the caller's business. Lines that systemd
 //! complains about and passes over are passed over here too, and reported in case they matter to the caller.
 
+use crate::policy::shown;
 use std::ops::ControlFlow;
 
 /// The longest line, in bytes, continuation lines included. systemd has the same limit.
@@ -40,16 +41,16 @@ pub enum Item {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SyntaxFault {
     /// systemd reads no further after this one, and so does [`parse`].
-    #[error("bad section header {0:?}, expected \"[NAME]\"; nothing below it is read")]
+    #[error("bad section header {:?}, expected \"[NAME]\"; nothing below it is read", shown(.0))]
     SectionHeader(String),
     /// systemd reads no further after this one, and so does [`parse`].
     #[error("the line is longer than {LONGEST_LINE} bytes; nothing below it is read")]
     TooLong,
     /// The line is passed over. What can be read of it is kept.
-    #[error("the line is not UTF-8, it is ignored: {0:?}")]
+    #[error("the line is not UTF-8, it is ignored: {:?}", shown(.0))]
     NotUtf8(String),
     /// The line is passed over.
-    #[error("missing \"=\" after {0:?}, the line is ignored")]
+    #[error("missing \"=\" after {:?}, the line is ignored", shown(.0))]
     MissingEquals(String),
     /// The line is passed over.
     #[error("missing key before \"=\", the line is ignored")]
