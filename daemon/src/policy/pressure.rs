@@ -351,7 +351,11 @@ fn window(text: &str) -> Result<Duration, SettingError> {
 
 fn stall(text: &str, window: Duration) -> Result<Duration, SettingError> {
     let time = if text.trim_end().ends_with('%') {
-        parse_percent(text).map(|hundredths| Some(window * hundredths / 10_000))
+        // The kernel counts whole microseconds, and so do those who read what was said.
+        parse_percent(text).map(|hundredths| {
+            let nanoseconds = window * hundredths / 10_000;
+            Some(nanoseconds - Duration::from_nanos(u64::from(nanoseconds.subsec_nanos() % 1_000)))
+        })
     } else {
         parse_time(text)
     };
@@ -432,6 +436,13 @@ mod tests {
             parse("cpu some 100%/500ms").unwrap(),
             "cpu some 500ms/500ms"
         );
+    }
+
+    #[test]
+    fn a_percentage_is_in_whole_microseconds() {
+        let pressure = Pressure::parse("io some 2.5%/7s 1us").unwrap();
+        assert_eq!(pressure.stall, Duration::from_millis(175));
+        assert_eq!(Pressure::parse(&pressure.to_string()), Ok(pressure));
     }
 
     #[test]
