@@ -39,7 +39,8 @@ impl Fragment {
     ///
     /// # Errors
     ///
-    /// What is wrong, in the order of the file ([`fault::told`](crate::fault::told)). Each fault has a place.
+    /// What is wrong, in the order of the file ([`fault::told`](crate::fault::told)). Each fault has a place,
+    /// but that a key has too many parts: the parser does not say which.
     pub fn parse(
         path: &Path,
         text: &[u8],

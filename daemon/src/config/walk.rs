@@ -31,7 +31,7 @@ pub(super) struct Walk<'a> {
     text: Text<'a>,
     /// Lines that are not understood, and those below a header that is not. What was made of them says nothing.
     broken: BTreeSet<u32>,
-    faults: BTreeSet<(Position, String)>,
+    faults: BTreeSet<(Option<Position>, String)>,
 }
 
 impl<'a> Walk<'a> {
@@ -46,7 +46,12 @@ impl<'a> Walk<'a> {
 
     /// Notes a line that is not TOML.
     pub(super) fn not_toml(&mut self, error: &toml::de::Error) {
-        let span = error.span().unwrap_or_default();
+        let Some(span) = error.span() else {
+            // There is one such error, "recursion limit", and it says no more.
+            let message = "a key has more than 80 parts".to_owned();
+            self.faults.insert((None, message));
+            return;
+        };
         let at = self.text.position(span.start);
         let end = self.text.position(span.end);
         self.broken.extend(at.line + 1..=end.line);
@@ -59,14 +64,14 @@ impl<'a> Walk<'a> {
         } else {
             format!("found {:?}, {}", shown(found), error.message())
         };
-        self.faults.insert((at, message));
+        self.faults.insert((Some(at), message));
     }
 
     /// Notes a fault.
     pub(super) fn fault(&mut self, at: usize, message: impl fmt::Display) {
         let at = self.text.position(at);
         if !self.broken.contains(&at.line) {
-            self.faults.insert((at, message.to_string()));
+            self.faults.insert((Some(at), message.to_string()));
         }
     }
 
@@ -151,10 +156,11 @@ impl<'a> Walk<'a> {
     /// What was noted, in the order of the file, and of very many faults the first.
     pub(super) fn into_faults(self) -> Vec<Fault> {
         let path = self.path;
-        let faults = self
-            .faults
-            .into_iter()
-            .map(|(at, message)| Fault::at(path, at, message));
+        let faults = self.faults.into_iter().map(|(position, message)| Fault {
+            file: Some(path.to_owned()),
+            position,
+            message,
+        });
         fault::told(faults.collect())
     }
 }

@@ -551,6 +551,16 @@ fn what_is_nested_without_end_is_refused() {
 }
 
 #[test]
+fn a_key_of_too_many_parts_is_a_fault_of_the_file() {
+    let parts = |count: usize| format!("[defaults]\n{} = 1\n", vec!["kill"; count].join("."));
+    assert_eq!(
+        faults(parts(80)),
+        ["2:1: found a table, expected a string such as \"process\""]
+    );
+    assert_eq!(faults(parts(81)), [" a key has more than 80 parts"]);
+}
+
+#[test]
 fn a_file_full_of_faults_does_not_take_long() {
     const SIZE: usize = 1 << 16;
     for piece in [
