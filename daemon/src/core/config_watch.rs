@@ -146,9 +146,10 @@ mod tests {
         run(async {
             let mut watch = watched(root.path());
             fs::write(directory.join("a.toml"), "").unwrap();
-            // Takes the event, but is dropped before the burst is over.
-            let _ = timeout(QUIET / 4, watch.changed()).await;
-            watch.changed().await.unwrap();
+            // Takes the event, but is dropped before the burst is over. On a machine that stands still for so long it is over by then.
+            if timeout(QUIET / 4, watch.changed()).await.is_err() {
+                watch.changed().await.unwrap();
+            }
         });
     }
 }
