@@ -86,14 +86,12 @@ impl UnitPattern {
             match character {
                 '*' | '?' => {}
                 '[' if self.glob.is_some() => {
-                    // A "]" right after the opening is one of the class.
-                    let mut first = true;
-                    for member in rest.by_ref() {
-                        if member == ']' && !first {
-                            break;
-                        }
-                        first = first && member == '!';
+                    if rest.as_str().starts_with('!') {
+                        rest.next();
                     }
+                    // The first of the class may be any character, a "]" too.
+                    rest.next();
+                    rest.by_ref().find(|member| *member == ']');
                 }
                 _ => count += 1,
             }
@@ -353,6 +351,8 @@ mod tests {
             ("*.service", 8),
             ("a[bc]?*.service", 9),
             ("a[!]b]c*", 2),
+            ("a[!!!]b[!!]c*", 3),
+            ("a[!!]]b[]!]c*", 4),
             ("a[]]c*", 2),
             ("sshd.service", 12),
         ] {
