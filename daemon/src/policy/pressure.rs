@@ -441,7 +441,7 @@ mod tests {
     #[test]
     fn a_percentage_is_in_whole_microseconds() {
         let pressure = Pressure::parse("io some 2.5%/7s 1us").unwrap();
-        assert_eq!(pressure.stall, Duration::from_millis(175));
+        assert_eq!(pressure.trigger.stall, Duration::from_millis(175));
         assert_eq!(Pressure::parse(&pressure.to_string()), Ok(pressure));
     }
 

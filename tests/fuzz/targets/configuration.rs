@@ -173,7 +173,7 @@ fn write_section(text: &mut String, section: &Section, of_slices: bool) {
         let _ = match value {
             None => writeln!(text, "{key} = ''"),
             Some(Value::Enabled(on)) => writeln!(text, "{key} = {on}"),
-            Some(Value::Pressure(pressure)) => {
+            Some(Value::Pressure(Some(pressure))) => {
                 writeln!(text, "{key} = {{ {} }}", parts(pressure, of_slices))
             }
             Some(value) => writeln!(text, "{key} = '{value}'"),
@@ -181,14 +181,22 @@ fn write_section(text: &mut String, section: &Section, of_slices: bool) {
     }
 }
 
-/// The parts of a pressure setting, from the way unit files write it. Those do not say to whom it applies.
+/// The parts of a pressure setting.
 fn parts(pressure: &Pressure, of_slices: bool) -> String {
-    let whole = pressure.to_string();
-    let mut words = whole.splitn(3, ' ');
-    let [resource, level, rest] = [(); 3].map(|()| words.next().unwrap_or_default());
-    let (stall, window) = rest.split_once('/').expect("a stall and a window");
+    let Pressure {
+        trigger,
+        lasts,
+        min_usage,
+        action,
+        ..
+    } = pressure;
     let mut text = format!(
-        "resource = '{resource}', level = '{level}', stall = '{stall}', window = '{window}'"
+        "resource = '{}', level = '{}', stall = '{}us', window = '{}us', for = '{}us', min-usage = '{min_usage}', action = '{action}'",
+        trigger.resource,
+        trigger.level,
+        trigger.stall.as_micros(),
+        trigger.window.as_micros(),
+        lasts.as_micros(),
     );
     if of_slices {
         let applies_to = match pressure.applies_to {

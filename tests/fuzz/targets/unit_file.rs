@@ -125,15 +125,13 @@ fn check_in_force(declaration: &Declaration) {
     assert_eq!(new, declaration.said);
     let mut before = Layer::default();
     for key in Key::ALL {
-        if let Some(value) = Value::built_in(key) {
-            let at = bpf_oomd::policy::Provenance {
-                file: "/before".into(),
-                line: 1,
-                column: 1,
-            };
-            let value = Some(value);
-            before.push(key, Assignment { value, at });
-        }
+        let at = bpf_oomd::policy::Provenance {
+            file: "/before".into(),
+            line: 1,
+            column: 1,
+        };
+        let value = Some(Value::built_in(key));
+        before.push(key, Assignment { value, at });
     }
     let now = directives::in_force(declaration.clone(), &before);
     for key in Key::ALL {

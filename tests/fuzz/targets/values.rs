@@ -124,9 +124,9 @@ fn check_pressure(lines: &[&str]) {
     match Pressure::from_parts(|which| part(lines, which)) {
         Ok(pressure) => {
             let window = Duration::from_millis(500)..=Duration::from_secs(10);
-            assert!(window.contains(&pressure.window), "{pressure:?}");
-            let stall = Duration::from_micros(1)..=pressure.window;
-            assert!(stall.contains(&pressure.stall), "{pressure:?}");
+            assert!(window.contains(&pressure.trigger.window), "{pressure:?}");
+            let stall = Duration::from_micros(1)..=pressure.trigger.window;
+            assert!(stall.contains(&pressure.trigger.stall), "{pressure:?}");
             let again = Pressure::parse(&pressure.to_string()).map(|again| Pressure {
                 applies_to: pressure.applies_to,
                 ..again
