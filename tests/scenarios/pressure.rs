@@ -29,8 +29,17 @@ const QUIET: &str = "scene-quiet.service";
 /// Of the triggers in these tests.
 const WINDOW: Duration = Duration::from_secs(1);
 
-/// A slice with a policy, and in it a unit that will want 500 MB and is held back over 40, and one of 20 MB.
-fn scene(units: &mut Units, settings: &[&str]) {
+const EACH_UNIT: &str =
+    "[slice.\"scene.slice\".pressure]\nstall = \"100ms\"\napplies-to = \"each-unit\"\n";
+
+/// A slice with a policy, and in it a unit that will want 500 MB and is held back over 40, and one of 20 MB. `configuration` is what is
+/// configured, `settings` what the first unit says itself.
+#[track_caller]
+fn scene(configuration: &str, settings: &[&str]) -> (Configuration, Units) {
+    daemon::started();
+    let mut files = Configuration::new();
+    files.write("50-scene", configuration);
+    let mut units = Units::new();
     units.write(
         SLICE,
         &slice(&[
@@ -53,6 +62,7 @@ fn scene(units: &mut Units, settings: &[&str]) {
     );
     daemon_reload();
     start(&[STALLING, QUIET]);
+    (files, units)
 }
 
 /// How long all tasks of a cgroup have waited for memory so far.
@@ -105,12 +115,7 @@ fn check_death(entry: &Entry, after: Duration) {
 #[test]
 fn without_swap_a_unit_over_memory_high_dies_of_its_stall() {
     let _machine = TestMachine::enter();
-    daemon::started();
-    let mut units = Units::new();
-    scene(
-        &mut units,
-        &["ManagedOOMPolicyPressure=memory full 100ms/1s"],
-    );
+    let _scene = scene("", &["ManagedOOMPolicyPressure=memory full 100ms/1s"]);
     wait_watched(STALLING);
     let log = Kmsg::before_a_report();
     let cgroup = id_of(&cgroup_of(STALLING));
@@ -132,11 +137,9 @@ fn without_swap_a_unit_over_memory_high_dies_of_its_stall() {
 #[test]
 fn with_swap_too() {
     let _machine = TestMachine::enter();
-    daemon::started();
     let _swap = Swap::on(1024 * MIB);
-    let mut units = Units::new();
-    scene(
-        &mut units,
+    let _scene = scene(
+        "",
         &[
             "ManagedOOMPolicyPressure=memory full 100ms/1s",
             "MemorySwapMax=infinity",
@@ -151,14 +154,7 @@ fn with_swap_too() {
 #[test]
 fn units_of_a_slice_are_watched_before_their_first_process_runs() {
     let _machine = TestMachine::enter();
-    daemon::started();
-    let mut configuration = Configuration::new();
-    configuration.write(
-        "50-scene",
-        "[slice.\"scene.slice\".pressure]\nstall = \"100ms\"\napplies-to = \"each-unit\"\n",
-    );
-    let mut units = Units::new();
-    scene(&mut units, &[]);
+    let _scene = scene(EACH_UNIT, &[]);
     wait_watched(STALLING);
     wait_watched(QUIET);
     stop(&[STALLING]);
@@ -178,14 +174,7 @@ fn units_of_a_slice_are_watched_before_their_first_process_runs() {
 #[test]
 fn a_units_own_pressure_comes_before_its_slices_and_none_means_none() {
     let _machine = TestMachine::enter();
-    daemon::started();
-    let mut configuration = Configuration::new();
-    configuration.write(
-        "50-scene",
-        "[slice.\"scene.slice\".pressure]\nstall = \"100ms\"\napplies-to = \"each-unit\"\n",
-    );
-    let mut units = Units::new();
-    scene(&mut units, &[]);
+    let (mut configuration, _units) = scene(EACH_UNIT, &[]);
     wait_watched(STALLING);
     // Nobody may be killed for this.
     configuration.write(
@@ -213,14 +202,10 @@ fn a_units_own_pressure_comes_before_its_slices_and_none_means_none() {
 #[test]
 fn a_dry_run_says_who_would_have_died() {
     let _machine = TestMachine::enter();
-    daemon::started();
-    let mut configuration = Configuration::new();
-    configuration.write(
-        "50-scene",
+    let _scene = scene(
         "[slice.\"scene.slice\".pressure]\nlevel = \"some\"\nstall = \"100ms\"\naction = \"report\"\n",
+        &[],
     );
-    let mut units = Units::new();
-    scene(&mut units, &[]);
     wait_watched(SLICE);
     let journal = Journal::from_now();
     signal(STALLING, "USR1");
@@ -241,10 +226,8 @@ fn a_dry_run_says_who_would_have_died() {
 #[test]
 fn events_that_did_not_act_are_shown_with_the_reason() {
     let _machine = TestMachine::enter();
-    daemon::started();
-    let mut units = Units::new();
-    scene(
-        &mut units,
+    let _scene = scene(
+        "",
         &["ManagedOOMPolicyPressure=memory full 100ms/1s min-usage=600M"],
     );
     wait_watched(STALLING);
@@ -266,12 +249,8 @@ fn events_that_did_not_act_are_shown_with_the_reason() {
 fn what_is_refused_is_told_and_the_rest_is_watched() {
     let _machine = TestMachine::enter();
     daemon::started();
-    let mut units = Units::new();
     let journal = Journal::from_now();
-    scene(
-        &mut units,
-        &["ManagedOOMPolicyPressure=memory full 100ms/100ms"],
-    );
+    let _scene = scene("", &["ManagedOOMPolicyPressure=memory full 100ms/100ms"]);
     journal.wait_for_message(daemon::UNIT, "expected a window from 500ms to 10s");
     assert!(!watched().contains(&id_of(&cgroup_of(STALLING))));
 }

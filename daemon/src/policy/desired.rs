@@ -307,32 +307,34 @@ mod tests {
         })
     }
 
-    /// Only slices can speak for the units in them.
-    fn as_can_be_said(mut said: Vec<Vec<Value>>) -> Vec<Vec<Value>> {
-        for ((name, _), values) in UNITS.iter().zip(&mut said) {
-            for value in values {
-                if let Value::Pressure(Some(pressure)) = value
-                    && !name.ends_with(".slice")
-                {
-                    pressure.applies_to = AppliesTo::Slice;
+    /// Any units say anything that can be said: only slices speak for the units in them, and not everything can be a default.
+    fn worlds() -> impl Strategy<Value = World> {
+        let said = prop::collection::vec(values(), UNITS.len());
+        (said, values()).prop_map(|(mut said, mut defaults)| {
+            defaults.retain(|value| value.key().is_for_defaults());
+            for ((name, _), values) in UNITS.iter().zip(&mut said) {
+                for value in values {
+                    if let Value::Pressure(Some(pressure)) = value
+                        && !name.ends_with(".slice")
+                    {
+                        pressure.applies_to = AppliesTo::Slice;
+                    }
                 }
             }
-        }
-        said
+            let sections = UNITS.iter().zip(&said);
+            let sections: Vec<(&str, &[Value])> = sections
+                .map(|((name, _), values)| (*name, &values[..]))
+                .collect();
+            world(&sections, &defaults)
+        })
     }
 
     proptest! {
         /// Walks up as the kernel and the policy programs do.
         #[test]
         fn what_happens_in_the_kernel_is_what_was_resolved(
-            said in prop::collection::vec(values(), UNITS.len()), defaults in values(),
+            world in worlds(),
         ) {
-            let said = as_can_be_said(said);
-            let sections: Vec<(&str, &[Value])> =
-                UNITS.iter().zip(&said).map(|((name, _), values)| (*name, &values[..])).collect();
-            let defaults: Vec<Value> =
-                defaults.into_iter().filter(|value| value.key().is_for_defaults()).collect();
-            let world = world(&sections, &defaults);
             let cgroups = cgroups();
             let attached = desired_attachments(&world, &cgroups);
             let settings = desired_settings(&world, &cgroups);
@@ -373,14 +375,8 @@ mod tests {
 
         #[test]
         fn whatever_decides_is_what_the_value_is(
-            said in prop::collection::vec(values(), UNITS.len()), defaults in values(),
+            world in worlds(),
         ) {
-            let said = as_can_be_said(said);
-            let sections: Vec<(&str, &[Value])> =
-                UNITS.iter().zip(&said).map(|((name, _), values)| (*name, &values[..])).collect();
-            let defaults: Vec<Value> =
-                defaults.into_iter().filter(|value| value.key().is_for_defaults()).collect();
-            let world = world(&sections, &defaults);
             for (name, _) in UNITS {
                 for key in Key::ALL {
                     let all = world.explain(name, key);
