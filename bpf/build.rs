@@ -33,6 +33,11 @@ fn main() -> Result<()> {
     println!("cargo::rerun-if-changed={PRESSURE}");
     println!("cargo::metadata=include={}", include.display());
     println!("cargo::metadata=libbpf_include={}", libbpf.display());
+    // For the tests of this crate, which compile what the manual shows.
+    println!(
+        "cargo::rustc-env=BPF_OOMD_LIBBPF_INCLUDE={}",
+        libbpf.display()
+    );
 
     generate_interface(&include, &out)?;
 
