@@ -149,7 +149,7 @@ pub struct Size(pub u64);
 
 impl fmt::Display for Size {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let whole = |(_, unit): &&(&str, u64)| self.0 >= *unit && self.0 % unit == 0;
+        let whole = |(_, unit): &&(&str, u64)| self.0 >= *unit && self.0.is_multiple_of(*unit);
         match SIZE_UNITS.iter().find(whole) {
             Some((suffix, unit)) if *unit > 1 => write!(f, "{}{suffix}", self.0 / unit),
             _ => self.0.fmt(f),
