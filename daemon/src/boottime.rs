@@ -8,6 +8,7 @@ use rustix::time::{
 use std::future::pending;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -16,6 +17,15 @@ pub fn now() -> u64 {
     let now = clock_gettime(ClockId::Boottime);
     let number = |part: i64| u64::try_from(part).unwrap_or_default();
     number(now.tv_sec) * 1_000_000 + number(now.tv_nsec) / 1_000
+}
+
+/// A time of this clock in microseconds since 1970, by what the machine takes for the time of day now.
+pub fn to_realtime(time: u64) -> u64 {
+    let since_1970 = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    let now_1970 = u64::try_from(since_1970.as_micros()).unwrap_or_default();
+    now_1970.saturating_sub(now().saturating_sub(time))
 }
 
 /// Rings at a time of this clock.

@@ -5,6 +5,8 @@ use crate::core::RequestError;
 use zbus::message::{Header, Message};
 use zbus::names::ErrorName;
 
+const NO_SUCH_UNIT: &str = "org.bpfoomd1.Error.NoSuchUnit";
+
 /// An error that a caller gets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Error {
@@ -31,6 +33,32 @@ impl Error {
         Self::standard("org.freedesktop.DBus.Error.Failed", "bpf-oomd is stopping")
     }
 
+    /// An argument is not what it should be.
+    pub(super) fn invalid(message: &str) -> Self {
+        Self::standard("org.freedesktop.DBus.Error.InvalidArgs", message)
+    }
+
+    /// There is no such interface.
+    pub(super) fn unknown_interface(message: &str) -> Self {
+        Self::standard("org.freedesktop.DBus.Error.UnknownInterface", message)
+    }
+
+    /// There is no such property.
+    pub(super) fn unknown_property(message: &str) -> Self {
+        Self::standard("org.freedesktop.DBus.Error.UnknownProperty", message)
+    }
+
+    /// Nobody may change that property.
+    pub(super) fn read_only(message: &str) -> Self {
+        Self::standard("org.freedesktop.DBus.Error.PropertyReadOnly", message)
+    }
+
+    /// systemd has not loaded a unit.
+    pub(super) fn not_loaded(unit: &str) -> Self {
+        let unit = unit.to_owned();
+        RequestError::NotLoaded { unit }.into()
+    }
+
     fn standard(name: &'static str, message: &str) -> Self {
         let message = message.to_owned();
         Error { name, message }
@@ -42,9 +70,10 @@ impl From<RequestError> for Error {
         let name = match &error {
             RequestError::InvalidUnitName(_) => "org.bpfoomd1.Error.InvalidUnitName",
             RequestError::NoSuchPolicy(_) => "org.bpfoomd1.Error.NoSuchPolicy",
-            RequestError::NoSuchUnit { .. } => "org.bpfoomd1.Error.NoSuchUnit",
+            RequestError::NoSuchUnit { .. } | RequestError::NotLoaded { .. } => NO_SUCH_UNIT,
             RequestError::TurnedOff { .. } => "org.bpfoomd1.Error.TurnedOff",
             RequestError::Refused { .. } => "org.bpfoomd1.Error.Refused",
+            RequestError::NotPossible { .. } => "org.bpfoomd1.Error.NotPossible",
             RequestError::NotKept { .. } => "org.bpfoomd1.Error.NotKept",
         };
         let message = error.to_string();
@@ -94,6 +123,11 @@ mod tests {
             RequestError::NotKept {
                 reason: "no".into(),
             },
+            RequestError::NotPossible {
+                unit: "x.service".into(),
+                policy: Policy::Kernel,
+                reason: "no".into(),
+            },
         ]
     }
 
@@ -112,6 +146,10 @@ mod tests {
             Error::access_denied(""),
             Error::interaction_needed(""),
             Error::stopping(),
+            Error::invalid(""),
+            Error::unknown_interface(""),
+            Error::unknown_property(""),
+            Error::read_only(""),
         ] {
             assert!(ErrorName::try_from(error.name).is_ok(), "{}", error.name);
         }

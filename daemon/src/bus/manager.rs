@@ -1,24 +1,18 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The manager object.
 
-use super::Links;
 use super::authorise::{Deed, authorise};
+use super::calls::{Calls, CandidateShown, Explanation, check};
 use super::error::Error;
-use crate::config::check_unit;
-use crate::core::{Request, RequestError};
+use super::path;
+use super::record::{Record, record};
+use crate::core::{Request, Shown};
 use crate::events::stall::outcome_name;
-use crate::policy::{Key, Statement, shown};
-use crate::systemd::follow::Question;
-use serde::{Deserialize, Serialize};
+use crate::systemd::unit_name::{self, ROOT_SLICE};
 use std::collections::BTreeMap;
-use std::time::Duration;
-use tokio::sync::oneshot;
-use tokio::time::timeout;
 use zbus::message::Header;
-use zbus::{Connection, Type};
-
-/// How long facts about a unit are waited for. They take milliseconds, and longer only while systemd is busy with something else.
-const FACTS_TIMEOUT: Duration = Duration::from_secs(5);
+use zbus::object_server::SignalEmitter;
+use zbus::{Connection, OwnedObjectPath};
 
 /// Subject, file, line, column, message. The subject is a unit, or what else something is wrong with; file, line and column are empty
 /// and 0 where there is none.
@@ -30,83 +24,60 @@ type RunTimeShown = (String, String, u64);
 /// Unit, setting, and counts by outcome.
 type PressureShown = (String, String, BTreeMap<String, u64>);
 
-/// One thing that is said about a setting of a unit.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Type)]
-pub struct Explanation {
-    /// The setting.
-    pub key: String,
-    /// What is said. Empty for one that takes back what was said before.
-    pub value: String,
-    /// Who says it.
-    pub speaker: String,
-    /// The unit that it is said about: the unit itself, or a slice above it.
-    pub about: String,
-    /// Where it is said. Empty for what is built in.
-    pub place: String,
-    /// What comes of it.
-    pub verdict: String,
-}
-
-/// All statements about a unit as they are told to others.
-pub fn explanations(statements: &[(Key, Statement)]) -> Vec<Explanation> {
-    let explain = |(key, statement): &(Key, Statement)| Explanation {
-        key: key.to_string(),
-        value: statement
-            .value
-            .as_ref()
-            .map_or(String::new(), |value| value.to_string()),
-        speaker: statement.speaker.to_string(),
-        about: statement.about.clone(),
-        place: statement.place(),
-        verdict: statement.verdict.name().to_owned(),
-    };
-    statements.iter().map(explain).collect()
-}
+/// Unit, object, policy, where it was said, path and whether its own cgroup has an attachment, the cgroup's id, kills.
+type UnitListed = (
+    String,
+    OwnedObjectPath,
+    String,
+    String,
+    String,
+    bool,
+    u64,
+    u64,
+);
 
 /// The manager object.
 #[derive(Debug)]
 pub(super) struct Manager {
-    links: Links,
+    calls: Calls,
 }
 
 impl Manager {
-    pub(super) fn new(links: Links) -> Self {
-        Manager { links }
+    pub(super) fn new(calls: Calls) -> Self {
+        Manager { calls }
     }
 
-    /// Sends a request to the core and waits for the answer.
-    async fn ask<T>(
-        &self,
-        request: impl FnOnce(oneshot::Sender<T>) -> Request,
-    ) -> Result<T, Error> {
-        let (answer, answered) = oneshot::channel();
-        let sent = self.links.requests.send(request(answer)).await;
-        sent.map_err(|_| Error::stopping())?;
-        answered.await.map_err(|_| Error::stopping())
+    fn shown(&self) -> Shown {
+        self.calls.shown()
     }
 
-    /// Sees to it that the core knows what a unit is like now: it may have been started a moment ago. If that cannot be had, the core
-    /// acts on what it knows, and on the rest when it comes.
-    async fn look_at(&self, unit: &str) {
-        let (known, told) = oneshot::channel();
-        let question = Question {
-            unit: unit.to_owned(),
-            known,
-        };
-        let asked = async {
-            if self.links.questions.send(question).await.is_ok() {
-                let _ = told.await;
-            }
-        };
-        let _ = timeout(FACTS_TIMEOUT, asked).await;
+    /// The path of a unit's object, when it is there.
+    async fn object(&self, unit: &str, revision: u64) -> OwnedObjectPath {
+        self.calls.served(revision).await;
+        path::of_unit(unit)
     }
 }
 
-/// The core checks names itself. But polkit shows this one to a person, who is not to be told stories by whoever calls.
-fn check(unit: &str) -> Result<(), RequestError> {
-    Ok(check_unit(unit)?)
+/// The unit that a cgroup belongs to, or else the nearest one above it.
+fn unit_of_control_group<'a>(shown: &'a Shown, control_group: &str) -> Option<&'a str> {
+    let mut rest = control_group.trim_end_matches('/');
+    while let Some((above, last)) = rest.rsplit_once('/') {
+        // systemd puts a "_" before names that the kernel might use itself.
+        let names = [Some(last), last.strip_prefix('_')];
+        let found = names.into_iter().flatten().find_map(|name| {
+            let (name, unit) = shown.units.get_key_value(name)?;
+            (unit.control_group.as_deref() == Some(rest)).then_some(name.as_str())
+        });
+        if found.is_some() {
+            return found;
+        }
+        rest = above;
+    }
+    let root = shown.units.get_key_value(ROOT_SLICE);
+    root.map(|(name, _)| name.as_str())
 }
 
+/// Policies by which the kernel chooses who is killed when memory runs out, unit by unit. See org.bpfoomd1(5).
 #[zbus::interface(name = "org.bpfoomd1.Manager")]
 impl Manager {
     /// Gives a unit a policy, for a time in microseconds or, with 0, until it is reset. Returns when it is in force; for a unit
@@ -119,23 +90,8 @@ impl Manager {
         policy: String,
         for_usec: u64,
     ) -> Result<(), Error> {
-        check(&unit)?;
-        let details = [("unit", &*unit), ("policy", &*shown(&policy))];
-        let uid = authorise(bus, &call, Deed::SetPolicy, &details).await?;
-        self.look_at(&unit).await;
-        let length = match for_usec {
-            // systemd's "infinity" too.
-            0 | u64::MAX => None,
-            micros => Some(Duration::from_micros(micros)),
-        };
-        let request = |answer| Request::SetPolicy {
-            unit,
-            policy,
-            length,
-            uid,
-            answer,
-        };
-        Ok(self.ask(request).await??)
+        let set = self.calls.set_policy((bus, call), unit, policy, for_usec);
+        set.await
     }
 
     /// Takes away the policy that a unit was given at run time, if it was given one.
@@ -145,11 +101,7 @@ impl Manager {
         #[zbus(header)] call: Header<'_>,
         unit: String,
     ) -> Result<(), Error> {
-        check(&unit)?;
-        let details = [("unit", &*unit)];
-        let uid = authorise(bus, &call, Deed::SetPolicy, &details).await?;
-        let request = |answer| Request::ResetPolicy { unit, uid, answer };
-        Ok(self.ask(request).await??)
+        self.calls.reset_policy((bus, call), unit).await
     }
 
     /// Reads the configuration and all unit files again. Returns when they are in force.
@@ -159,22 +111,24 @@ impl Manager {
         #[zbus(header)] call: Header<'_>,
     ) -> Result<(), Error> {
         let uid = authorise(bus, &call, Deed::Reload, &[]).await?;
-        self.ask(|answer| Request::Reload { uid, answer }).await
+        self.calls
+            .ask(|answer| Request::Reload { uid, answer })
+            .await
     }
 
     /// Everything that is said about a unit that runs: setting, value, who says it, about which unit, where, and what comes of it.
     /// Of each setting the one that decides comes first.
+    #[zbus(out_args("statements"))]
     async fn explain(&self, unit: String) -> Result<Vec<Explanation>, Error> {
-        let request = |answer| Request::Explain { unit, answer };
-        let statements: Result<_, RequestError> = self.ask(request).await?;
-        Ok(explanations(&statements?))
+        self.calls.explain(unit).await
     }
 
     /// The units that are watched for pressure: unit, when a stall of it is an OOM, and how often an event of its trigger had which
     /// outcome.
+    #[zbus(out_args("watched"))]
     async fn list_pressure(&self) -> Result<Vec<PressureShown>, Error> {
-        let watched = self.ask(|answer| Request::Pressure { answer }).await?;
-        let shown = watched.into_iter().map(|watched| {
+        let watched = self.calls.ask(|answer| Request::Pressure { answer });
+        let shown = watched.await?.into_iter().map(|watched| {
             let outcomes = watched.outcomes.into_iter();
             let counts = outcomes.map(|(outcome, count)| (outcome_name(outcome).to_owned(), count));
             (watched.unit, watched.pressure.to_string(), counts.collect())
@@ -182,10 +136,141 @@ impl Manager {
         Ok(shown.collect())
     }
 
+    /// The units that are loaded and can have a control group: unit, its object, the policy in force, where that was said, the path
+    /// of its control group, whether something is attached to that itself, its id, and how often it was a victim.
+    #[zbus(out_args("units"))]
+    async fn list_units(&self) -> Vec<UnitListed> {
+        let shown = self.shown();
+        self.calls.served(shown.revision).await;
+        let listed = shown.units.iter().map(|(name, unit)| {
+            (
+                name.clone(),
+                path::of_unit(name),
+                unit.policy.to_string(),
+                unit.policy_place.clone(),
+                unit.control_group.clone().unwrap_or_default(),
+                unit.attached.is_some(),
+                unit.control_group_id,
+                unit.kills,
+            )
+        });
+        listed.collect()
+    }
+
+    /// The object of a unit that is loaded.
+    #[zbus(out_args("object"))]
+    async fn get_unit(&self, unit: String) -> Result<OwnedObjectPath, Error> {
+        check(&unit)?;
+        let shown = self.shown();
+        if !shown.units.contains_key(&unit) {
+            return Err(Error::not_loaded(&unit));
+        }
+        Ok(self.object(&unit, shown.revision).await)
+    }
+
+    /// The object of the unit that a control group, or the nearest one above it, belongs to. The path is from the root of the tree of
+    /// control groups, as in /proc/PID/cgroup.
+    #[zbus(out_args("object"))]
+    async fn get_unit_by_control_group(
+        &self,
+        control_group: String,
+    ) -> Result<OwnedObjectPath, Error> {
+        let parts = control_group.split('/');
+        if !control_group.starts_with('/')
+            || parts.into_iter().any(|part| matches!(part, "." | ".."))
+        {
+            return Err(Error::invalid(
+                "expected the path of a control group, from \"/\" on and without \"..\"",
+            ));
+        }
+        let shown = self.shown();
+        let Some(unit) = unit_of_control_group(&shown, &control_group) else {
+            return Err(Error::not_loaded(
+                &unit_name::of_cgroup(&control_group).unit,
+            ));
+        };
+        Ok(self.object(unit, shown.revision).await)
+    }
+
+    /// Whom the policy in force would choose if a unit ran out of memory now: the policy, and in the order in which they would die
+    /// unit, control group, its id, score, bytes, preference, processes that could be killed, and why it would not be chosen. Those
+    /// that would not come last. With "kernel" there are none: what the kernel chooses cannot be told before.
+    #[zbus(out_args("policy", "candidates"))]
+    async fn simulate(&self, unit: String) -> Result<(String, Vec<CandidateShown>), Error> {
+        self.calls.simulate(unit).await
+    }
+
+    /// The last kills since a time in microseconds of CLOCK_REALTIME, the newest ones if there are more than so many, with the newest
+    /// last. 0 for a time is all that are kept, 0 for a number no limit. The records are those of Killed.
+    #[zbus(out_args("records"))]
+    async fn list_kills(&self, since_usec: u64, max: u32) -> Vec<Record> {
+        let most = match max {
+            0 => usize::MAX,
+            max => usize::try_from(max).unwrap_or(usize::MAX),
+        };
+        let kills = self.calls.links().history.since(since_usec, most);
+        kills.iter().map(|kill| record(kill)).collect()
+    }
+
+    /// Somebody was killed because memory ran out. The record's keys are in org.bpfoomd1(5).
+    #[zbus(signal)]
+    pub(super) async fn killed(emitter: &SignalEmitter<'_>, record: Record) -> zbus::Result<()>;
+
+    /// A policy was attached to a unit's control group.
+    #[zbus(signal)]
+    pub(super) async fn attached(
+        emitter: &SignalEmitter<'_>,
+        unit: &str,
+        policy: &str,
+    ) -> zbus::Result<()>;
+
+    /// A policy was detached from a unit's control group, or went with it.
+    #[zbus(signal)]
+    pub(super) async fn detached(
+        emitter: &SignalEmitter<'_>,
+        unit: &str,
+        policy: &str,
+    ) -> zbus::Result<()>;
+
+    /// The configuration in force is another one than before.
+    #[zbus(signal)]
+    pub(super) async fn configuration_changed(emitter: &SignalEmitter<'_>) -> zbus::Result<()>;
+
+    /// How policies are enforced: "kernel" if the kernel itself chooses and kills.
+    #[zbus(property(emits_changed_signal = "const"))]
+    fn engine(&self) -> &'static str {
+        self.calls.links().engine
+    }
+
+    /// The parts of the kernel's interface: name, whether this kernel has it, and what it means if it is missing.
+    #[zbus(property(emits_changed_signal = "const"))]
+    fn kernel_interface(&self) -> Vec<(&'static str, bool, &'static str)> {
+        let parts = self.calls.links().interface.iter();
+        parts
+            .map(|part| (part.name, part.present, part.missing))
+            .collect()
+    }
+
+    /// What there is and what has been counted since the daemon was started: "units" that run, "attachments", "watched" for pressure,
+    /// "kills" by policies, "kernel-kills", "stalls" without a kill by a policy, "lost-records".
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn counters(&self) -> BTreeMap<&'static str, u64> {
+        let counters = self.shown().counters;
+        BTreeMap::from([
+            ("units", counters.units),
+            ("attachments", counters.attachments),
+            ("watched", counters.watched),
+            ("kills", counters.kills),
+            ("kernel-kills", counters.kernel_kills),
+            ("stalls", counters.stalls),
+            ("lost-records", counters.lost_records),
+        ])
+    }
+
     /// How often the daemon had something to do since it was started, the watchdog left out.
     #[zbus(property(emits_changed_signal = "false"))]
     fn wakeups(&self) -> u64 {
-        self.links.shown.borrow().wakeups
+        self.shown().wakeups
     }
 
     /// The version of the daemon.
@@ -197,7 +282,7 @@ impl Manager {
     /// What is wrong: subject, file, line, column, message.
     #[zbus(property)]
     fn configuration_faults(&self) -> Vec<FaultShown> {
-        let shown = self.links.shown.borrow();
+        let shown = self.shown();
         let faults = shown.faults.iter().map(|(subject, fault)| {
             let file = fault.file.as_ref();
             let file = file.map_or(String::new(), |file| file.display().to_string());
@@ -211,7 +296,7 @@ impl Manager {
     /// What is set at run time: unit, policy, and when that is over in microseconds of CLOCK_BOOTTIME, or 0.
     #[zbus(property)]
     fn runtime_settings(&self) -> Vec<RunTimeShown> {
-        let shown = self.links.shown.borrow();
+        let shown = self.shown();
         let settings = shown.run_time.iter();
         settings
             .map(|(unit, policy, end)| (unit.clone(), policy.to_string(), end.unwrap_or(0)))

@@ -8,17 +8,24 @@
 //! All of it runs in a thread of its own: the core's may be busy with the kernel's verifier for a while.
 
 mod authorise;
+mod calls;
 mod error;
 mod manager;
+mod path;
+mod record;
 
-pub use manager::{Explanation, explanations};
+pub use calls::{Explanation, explanations};
+pub use record::KILL_KEYS;
 
-use crate::core::{Request, Shown};
+use crate::core::{History, Request, Shown};
+use crate::engine::InterfacePart;
 use crate::fault::causes;
 use crate::systemd::follow::Question;
+use calls::Calls;
 use manager::Manager;
 use std::convert::Infallible;
 use std::io;
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
@@ -48,6 +55,12 @@ pub struct Links {
     pub questions: mpsc::Sender<Question>,
     /// What the core shows.
     pub shown: watch::Receiver<Shown>,
+    /// The last kills.
+    pub history: Arc<History>,
+    /// What the engine is called.
+    pub engine: &'static str,
+    /// What it needs of the kernel.
+    pub interface: Vec<InterfacePart>,
 }
 
 /// Why serving ended.
@@ -119,14 +132,15 @@ async fn session(links: &Links) -> Result<Infallible, ServeError> {
     info!("Reachable on the system bus as {NAME}");
     tell(links, Ok(())).await;
     tokio::select! {
-        result = announce(&bus, links.shown.clone()) => result,
+        result = announce(&bus, links) => result,
         () = bus.closed() => Err(ServeError::Closed),
     }
 }
 
 async fn connect(links: &Links) -> Result<Connection, ServeError> {
     // No time limit for calls: a question that polkit puts to a person takes as long as the person.
-    let manager = Manager::new(links.clone());
+    let (_, served) = watch::channel(u64::MAX);
+    let manager = Manager::new(Calls::new(links.clone(), served));
     let bus = zbus::connection::Builder::system()
         .serve_at(MANAGER_PATH, manager)
         .build()
@@ -140,13 +154,12 @@ async fn connect(links: &Links) -> Result<Connection, ServeError> {
 }
 
 /// Tells everybody which properties have changed.
-async fn announce(
-    bus: &Connection,
-    mut shown: watch::Receiver<Shown>,
-) -> Result<Infallible, ServeError> {
+async fn announce(bus: &Connection, links: &Links) -> Result<Infallible, ServeError> {
+    let mut shown = links.shown.clone();
     let manager = bus.object_server().interface::<_, Manager>(MANAGER_PATH);
     let manager = manager.await.map_err(ServeError::Bus)?;
     let mut before = shown.borrow_and_update().clone();
+    let mut last_kill = before.last_kill;
     loop {
         if shown.changed().await.is_err() {
             // The core is gone, and this thread is about to end.
@@ -155,6 +168,11 @@ async fn announce(
         let now = shown.borrow_and_update().clone();
         let object = manager.get().await;
         let emitter = manager.signal_emitter();
+        for kill in links.history.after(last_kill) {
+            last_kill = kill.id;
+            let told = Manager::killed(emitter, record::record(&kill));
+            told.await.map_err(ServeError::Bus)?;
+        }
         if now.faults != before.faults {
             let told = object.configuration_faults_changed(emitter).await;
             told.map_err(ServeError::Bus)?;

@@ -4,7 +4,7 @@
 use super::directories::ConfigRoot;
 use super::fragment::Fragment;
 use super::merge::Config;
-use super::parameter::{ParameterKind, ParameterSpec};
+use super::parameter::ParameterSpec;
 use super::store::Store;
 use super::watch::Watch;
 use crate::fault::Fault;
@@ -76,12 +76,7 @@ fn parameters(policy: &str) -> Vec<ParameterSpec> {
         .into_iter()
         .map(|parameter| ParameterSpec {
             name: parameter.name,
-            kind: match parameter.kind {
-                bpf_oomd_bpf::ParameterKind::Bytes => ParameterKind::Bytes,
-                bpf_oomd_bpf::ParameterKind::Usec => ParameterKind::Time,
-                bpf_oomd_bpf::ParameterKind::Number => ParameterKind::Number,
-                bpf_oomd_bpf::ParameterKind::Bool => ParameterKind::Bool,
-            },
+            kind: parameter.kind.into(),
         })
         .collect()
 }

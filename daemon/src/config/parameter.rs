@@ -22,6 +22,29 @@ pub enum ParameterKind {
     Bool,
 }
 
+impl ParameterKind {
+    /// A word for it that does not change, for programs.
+    pub fn name(self) -> &'static str {
+        match self {
+            ParameterKind::Bytes => "bytes",
+            ParameterKind::Time => "usec",
+            ParameterKind::Number => "number",
+            ParameterKind::Bool => "bool",
+        }
+    }
+}
+
+impl From<bpf_oomd_bpf::ParameterKind> for ParameterKind {
+    fn from(kind: bpf_oomd_bpf::ParameterKind) -> Self {
+        match kind {
+            bpf_oomd_bpf::ParameterKind::Bytes => ParameterKind::Bytes,
+            bpf_oomd_bpf::ParameterKind::Usec => ParameterKind::Time,
+            bpf_oomd_bpf::ParameterKind::Number => ParameterKind::Number,
+            bpf_oomd_bpf::ParameterKind::Bool => ParameterKind::Bool,
+        }
+    }
+}
+
 /// A parameter that a policy program has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ParameterSpec {

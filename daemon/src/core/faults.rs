@@ -34,7 +34,7 @@ impl fmt::Display for Subject {
 }
 
 /// Everything that is wrong at one moment.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Faults(BTreeMap<Subject, Vec<Fault>>);
 
 impl Faults {
@@ -50,6 +50,7 @@ impl Faults {
 #[derive(Debug, Default)]
 pub(super) struct FaultBook {
     faults: Faults,
+    changed: bool,
 }
 
 impl FaultBook {
@@ -61,7 +62,13 @@ impl FaultBook {
         for (subject, fault) in news(&faults, &self.faults) {
             info!(UNIT = unit(subject), "No longer so: {subject}: {fault}");
         }
+        self.changed |= self.faults != faults;
         self.faults = faults;
+    }
+
+    /// Whether the faults are others than when this was asked last.
+    pub(super) fn take_changed(&mut self) -> bool {
+        std::mem::take(&mut self.changed)
     }
 
     /// All faults, with what each is about.
@@ -146,5 +153,10 @@ mod tests {
         book.update(now);
         let all: Vec<String> = book.all().map(|(s, f)| format!("{s} {f}")).collect();
         assert_eq!(all, ["configuration w", "b y", "b z"]);
+        assert!(book.take_changed());
+        let mut same = faults(&[("b", &["y", "z"])]);
+        same.add(Subject::Configuration, Fault::new("w"));
+        book.update(same);
+        assert!(!book.take_changed());
     }
 }

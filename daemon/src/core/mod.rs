@@ -7,22 +7,27 @@
 
 mod config_watch;
 mod faults;
+mod history;
 mod refusals;
 mod requests;
 mod run;
 mod run_time;
+mod shown;
 mod status;
 mod units;
 
-pub use requests::{Request, RequestError, Shown, WatchedUnit};
+pub use history::{History, KILLS_KEPT, NumberedKill};
+pub use requests::{CandidateUnit, Request, RequestError, Simulation, WatchedUnit};
 pub use run::run;
 pub use run_time::STATE_DIRECTORY;
+pub use shown::{Counters, ParameterShown, PolicyShown, Shown, UnitShown};
 
 use crate::boottime;
 use crate::cgroup::{Index, Tree};
 use crate::config::Configuration;
 use crate::engine::{AttachError, Engine, Event, Outcome, Stalled, TriggerError};
 use crate::events;
+use crate::events::record::{KillRecord, Killer};
 use crate::fault::{Fault, causes};
 use crate::policy::{
     Action, CgroupId, Desired, Key, OwnSettings, Policy, State, desired_attachments,
@@ -31,13 +36,16 @@ use crate::policy::{
 use crate::systemd::facts::{UnitFacts, Update};
 use crate::systemd::files::Files;
 use crate::systemd::unit_name;
+use bpf_oomd_bpf::{Parameter, policy_parameters};
 use config_watch::ConfigWatch;
 use faults::{FaultBook, Faults, Subject};
 use refusals::Refusals;
 use run_time::RunTime;
-use std::collections::{BTreeMap, HashSet};
+use shown::Victims;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::os::fd::AsFd;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Instant;
 use tracing::{error, info, warn};
 use units::Units;
@@ -68,6 +76,17 @@ pub struct Core<E> {
     lost_events: u64,
     /// How often there was something to do.
     wakeups: u64,
+    /// What each policy program can be told.
+    parameters: BTreeMap<&'static str, Vec<Parameter>>,
+    /// What each was told.
+    given_parameters: BTreeMap<&'static str, BTreeMap<String, u64>>,
+    /// Cgroups that are watched for pressure.
+    watched: BTreeSet<CgroupId>,
+    victims: Victims,
+    history: Arc<History>,
+    /// As it was looked at last.
+    shown: Shown,
+    policies_stale: bool,
 }
 
 /// Something the engine has attached.
@@ -108,6 +127,16 @@ impl<E: Engine> Core<E> {
             unreachable: None,
             lost_events: 0,
             wakeups: 0,
+            parameters: programs
+                .iter()
+                .map(|program| (*program, policy_parameters(program)))
+                .collect(),
+            given_parameters: BTreeMap::new(),
+            watched: BTreeSet::new(),
+            victims: Victims::default(),
+            history: Arc::default(),
+            shown: Shown::default(),
+            policies_stale: true,
         }
     }
 
@@ -182,6 +211,7 @@ impl<E: Engine> Core<E> {
         if self.configuration.read() {
             self.units.configure(self.configuration.config().clone());
             self.give_parameters();
+            self.shown.configurations += 1;
             info!("The configuration was read, and is not what it was");
         }
     }
@@ -194,8 +224,12 @@ impl<E: Engine> Core<E> {
                 .flatten()
                 .map(|(name, (value, _))| (name.clone(), *value))
                 .collect();
-            if let Err(error) = self.engine.set_parameters(program, &said) {
-                error!("{}", causes(&error));
+            match self.engine.set_parameters(program, &said) {
+                Ok(()) => {
+                    self.given_parameters.insert(program, said);
+                    self.policies_stale = true;
+                }
+                Err(error) => error!("{}", causes(&error)),
             }
         }
     }
@@ -277,6 +311,12 @@ impl<E: Engine> Core<E> {
         match self.engine.set_triggers(&triggers, births) {
             Ok(refused) => {
                 self.pressure_fault = None;
+                let mut watched: BTreeSet<CgroupId> = triggers.into_keys().collect();
+                watched.retain(|id| !refused.contains_key(id));
+                for id in watched.symmetric_difference(&std::mem::take(&mut self.watched)) {
+                    self.mark_cgroup(*id);
+                }
+                self.watched = watched;
                 self.unwatched_cgroups = refused
                     .into_iter()
                     .map(|(id, why)| (id, Fault::new(TriggerError(why).to_string())))
@@ -291,6 +331,7 @@ impl<E: Engine> Core<E> {
             Ok(()) => {
                 self.untold.remove(&id);
                 self.told.insert(id, settings);
+                self.mark_cgroup(id);
             }
             // It is tried again with the next change, whatever changes. Until then what is above decides.
             Err(error) => {
@@ -303,12 +344,15 @@ impl<E: Engine> Core<E> {
         if let Err(error) = self.engine.remove_settings(id) {
             error!("{}", causes(&error));
         }
-        self.told.remove(&id);
+        if self.told.remove(&id).is_some() {
+            self.mark_cgroup(id);
+        }
     }
 
     fn detach(&mut self, id: CgroupId) {
         self.engine.detach(id);
         if let Some(Attached { policy, unit }) = self.attached.remove(&id) {
+            self.mark(&unit);
             info!(
                 UNIT = unit,
                 OOM_POLICY = policy.to_string(),
@@ -346,6 +390,7 @@ impl<E: Engine> Core<E> {
                     "Attached {policy} to {unit} ({why})"
                 );
                 self.refusals.forget(id);
+                self.mark(&unit);
                 self.attached.insert(id, Attached { policy, unit });
                 false
             }
@@ -387,9 +432,14 @@ impl<E: Engine> Core<E> {
             match event {
                 Event::Kill(kill) => {
                     let path = |id| self.path(id);
-                    events::kill::report(&events::kill::describe(kill, path));
+                    let report = events::kill::describe(kill, path);
+                    events::kill::report(&report);
+                    self.keep_kill(report.record(boottime::to_realtime));
                 }
-                Event::Stalled(stalled) => self.tell_stall(stalled),
+                Event::Stalled(stalled) => {
+                    self.shown.counters.stalls += 1;
+                    self.tell_stall(stalled);
+                }
                 Event::CgroupGone(id) => self.cgroup_is_gone(id),
             }
         }
@@ -404,6 +454,21 @@ impl<E: Engine> Core<E> {
             Ok(_) => {}
             Err(error) => error!("{error}"),
         }
+    }
+
+    /// Keeps a kill for those who ask about it, and counts it.
+    fn keep_kill(&mut self, kill: KillRecord) {
+        let counters = &mut self.shown.counters;
+        match kill.killer {
+            Killer::Policy => counters.kills += 1,
+            Killer::Kernel => counters.kernel_kills += 1,
+        }
+        if let Some(unit) = &kill.unit {
+            let loaded = &self.units.world().units;
+            self.victims.count(unit, |unit| loaded.contains_key(unit));
+            self.units.stale.mark_alone(unit);
+        }
+        self.shown.last_kill = self.history.push(kill);
     }
 
     fn tell_stall(&mut self, stalled: Stalled) {

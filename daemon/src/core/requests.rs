@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What the core can be asked to do, and what it shows to whoever asks about it.
+//! What the core can be asked to do.
 //!
-//! A request is answered when what it asks for is in force, or with the reason why it is not. What is shown is a copy, made after
-//! everything has been acted on: those who read it wait for nobody.
+//! A request is answered when what it asks for is in force, or with the reason why it is not.
 
 use super::Core;
 use crate::boottime;
 use crate::config::{PatternError, check_unit};
-use crate::engine::{Engine, Outcome};
+use crate::engine::{Candidate, Engine, Outcome};
 use crate::fault::Fault;
 use crate::policy::{
     Key, Policy, PolicyNameError, Pressure, RunTimeSetting, Statement, Term, Verdict,
 };
+use crate::systemd::unit_name;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::oneshot;
 use tracing::{info, warn};
@@ -60,6 +60,13 @@ pub enum Request {
         /// Told all units that are watched, by name.
         answer: oneshot::Sender<Vec<WatchedUnit>>,
     },
+    /// Say whom the policy in force would choose in a unit now.
+    Simulate {
+        /// The unit.
+        unit: String,
+        /// Told the policy and its candidates.
+        answer: oneshot::Sender<Result<Simulation, RequestError>>,
+    },
     /// No request, but news: whether others can reach the daemon on the bus, and else why not.
     Reachable(Result<(), String>),
 }
@@ -73,6 +80,26 @@ pub struct WatchedUnit {
     pub pressure: Pressure,
     /// How often an event of its trigger had which outcome. What never happened is left out.
     pub outcomes: Vec<(Outcome, u64)>,
+}
+
+/// What would happen if a unit ran out of memory now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Simulation {
+    /// The policy that would decide.
+    pub policy: Policy,
+    /// In the order in which they would die; those that it would not choose come last. None if it is left to the kernel.
+    pub candidates: Vec<CandidateUnit>,
+}
+
+/// A candidate, told in units.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CandidateUnit {
+    /// Its unit, if that is known.
+    pub unit: Option<String>,
+    /// The path of its cgroup, if that is known.
+    pub control_group: Option<String>,
+    /// What the policy program says about it.
+    pub candidate: Candidate,
 }
 
 /// Why a request is refused. Everything is as it was before.
@@ -110,23 +137,28 @@ pub enum RequestError {
         /// Why not.
         reason: String,
     },
+    /// It cannot be told.
+    #[error("it cannot be told whom {policy} would choose in {unit}: {reason}")]
+    NotPossible {
+        /// The unit.
+        unit: String,
+        /// The policy.
+        policy: Policy,
+        /// Why not.
+        reason: String,
+    },
+    /// Nothing of that name is loaded.
+    #[error("systemd has not loaded {unit}")]
+    NotLoaded {
+        /// The unit.
+        unit: String,
+    },
     /// It would not outlive a restart of the daemon.
     #[error("it cannot be kept: {reason}")]
     NotKept {
         /// Why not.
         reason: String,
     },
-}
-
-/// What everybody may see of the core. All of it is in force.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Shown {
-    /// What is wrong, and what with.
-    pub faults: Vec<(String, Fault)>,
-    /// What is set at run time: the unit, its policy, and when that is over in microseconds of CLOCK_BOOTTIME.
-    pub run_time: Vec<(String, Policy, Option<u64>)>,
-    /// How often the core had something to do since the daemon was started.
-    pub wakeups: u64,
 }
 
 impl<E: Engine> Core<E> {
@@ -277,6 +309,48 @@ impl<E: Engine> Core<E> {
         Ok(self.units.world().explain_all(unit))
     }
 
+    /// Whom the policy in force would choose if a unit ran out of memory now.
+    ///
+    /// # Errors
+    ///
+    /// If the name is none, the unit is not loaded, or it has no memory to run out of.
+    pub fn simulate(&mut self, unit: &str) -> Result<Simulation, RequestError> {
+        check_unit(unit)?;
+        if !self.units.world().units.contains_key(unit) {
+            let unit = unit.to_owned();
+            return Err(RequestError::NotLoaded { unit });
+        }
+        let policy = self.policy_in_force(unit);
+        let Policy::Bpf(program) = &policy else {
+            let candidates = Vec::new();
+            return Ok(Simulation { policy, candidates });
+        };
+        let not_possible = |reason: String| RequestError::NotPossible {
+            unit: unit.to_owned(),
+            policy: policy.clone(),
+            reason,
+        };
+        let domain = self
+            .units
+            .cgroup(unit)
+            .ok_or_else(|| not_possible("it has no control group".into()))?;
+        let ranking = self
+            .engine
+            .ranking(program, domain)
+            .map_err(|error| not_possible(error.reason))?;
+        let told = |candidate: Candidate| {
+            let control_group = self.path(candidate.cgroup);
+            let unit = control_group.as_deref().map(unit_name::of_cgroup);
+            CandidateUnit {
+                unit: unit.map(|units| units.unit),
+                control_group,
+                candidate,
+            }
+        };
+        let candidates = ranking.into_iter().map(told).collect();
+        Ok(Simulation { policy, candidates })
+    }
+
     /// Takes the news whether others can reach the daemon on the bus.
     pub(super) fn is_reachable(&mut self, news: Result<(), String>) {
         self.unreachable = news.err().map(Fault::new);
@@ -296,28 +370,6 @@ impl<E: Engine> Core<E> {
             })
         });
         watched.collect()
-    }
-
-    /// What everybody may see.
-    pub fn shown(&self) -> Shown {
-        Shown {
-            wakeups: self.wakeups,
-            faults: self
-                .faults
-                .all()
-                .map(|(subject, fault)| (subject.to_string(), fault.clone()))
-                .collect(),
-            run_time: self
-                .units
-                .run_time
-                .all()
-                .iter()
-                .map(|(unit, setting)| {
-                    let end = setting.term.map(|term| term.end);
-                    (unit.clone(), setting.policy.clone(), end)
-                })
-                .collect(),
-        }
     }
 }
 

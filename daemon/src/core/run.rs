@@ -10,6 +10,7 @@ use crate::systemd::facts::Update;
 use crate::systemd::follow::follow;
 use crate::systemd::notify::Notifier;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -33,6 +34,9 @@ pub async fn run<E: Engine>(core: &mut Core<E>) -> io::Result<()> {
         requests,
         questions,
         shown: seen,
+        history: Arc::clone(&core.history),
+        engine: core.engine.name(),
+        interface: core.engine.interface(),
     };
     // Without it the channel of requests is closed, which is told like its end later on.
     if let Err(error) = bus::start(links) {
@@ -203,19 +207,27 @@ fn act_on<E: Engine>(core: &mut Core<E>, request: Request) -> Option<Box<dyn FnO
             let watched = core.watched_units();
             Box::new(move || drop(answer.send(watched)))
         }
+        Request::Simulate { unit, answer } => {
+            let result = core.simulate(&unit);
+            Box::new(move || drop(answer.send(result)))
+        }
         // A matter of the loop.
         Request::Reload { .. } | Request::Reachable(_) => return None,
     })
 }
 
 /// Shows what is in force now to those who look, if it is not what they see already.
-fn show<E: Engine>(core: &Core<E>, shown: &watch::Sender<Shown>) {
+fn show<E: Engine>(core: &mut Core<E>, shown: &watch::Sender<Shown>) {
     let now = core.shown();
     shown.send_if_modified(|before| {
-        // That somebody was woken up is no news to wake up others for.
+        // That somebody was woken up, or that something was counted, is no news to wake up others for.
         before.wakeups = now.wakeups;
-        let changes = *before != now;
-        *before = now;
+        before.counters = now.counters;
+        // What is shared is not compared.
+        let changes = *before != *now;
+        if changes {
+            before.clone_from(now);
+        }
         changes
     });
 }

@@ -4,6 +4,7 @@
 use super::faults::{Faults, Subject};
 use super::refusals::Refusals;
 use super::run_time::RunTime;
+use super::shown::Stale;
 use crate::cgroup::{Index, Tree, depth};
 use crate::config::Config;
 use crate::fault::Fault;
@@ -23,6 +24,8 @@ pub(super) struct Units {
     world: World,
     cgroups: Cgroups,
     details: HashMap<String, Detail>,
+    /// What may have to be shown anew.
+    pub(super) stale: Stale,
 }
 
 #[derive(Default)]
@@ -48,6 +51,7 @@ impl Units {
             world: World::default(),
             cgroups: Cgroups::new(),
             details: HashMap::new(),
+            stale: Stale::default(),
         }
     }
 
@@ -71,8 +75,17 @@ impl Units {
         self.cgroups.get(name).map(|(id, _)| *id)
     }
 
+    /// The path of a unit's cgroup, if it has one.
+    pub(super) fn cgroup_path(&self, name: &str) -> Option<String> {
+        match name {
+            unit_name::ROOT_SLICE => Some("/".to_owned()),
+            _ => self.details.get(name)?.cgroup_path.clone(),
+        }
+    }
+
     /// Takes another configuration, for all units.
     pub(super) fn configure(&mut self, config: Config) {
+        self.stale.mark_all();
         self.world.defaults = config.defaults().clone();
         self.config = config;
         let names: Vec<String> = self.names().cloned().collect();
@@ -110,6 +123,7 @@ impl Units {
     /// Takes what systemd says about a unit. Returns whether its files were read for that.
     pub(super) fn learn(&mut self, facts: UnitFacts, tree: &Tree, index: &mut Index) -> bool {
         let UnitFacts { name, running } = facts;
+        self.stale.mark_alone(&name);
         let mut fresh = false;
         self.world.units.entry(name.clone()).or_default();
         let detail = self.details.entry(name.clone()).or_default();
@@ -125,8 +139,11 @@ impl Units {
             let as_read = Some((files, loaded));
             fresh = detail.read != as_read;
             detail.read = as_read;
-            if let Some(unit) = self.world.units.get_mut(&name) {
+            if let Some(unit) = self.world.units.get_mut(&name)
+                && unit.slice != slice
+            {
                 unit.slice = slice;
+                self.stale.mark(&name);
             }
             if fresh {
                 self.read_files(&name);
@@ -143,6 +160,7 @@ impl Units {
         }
         self.world.units.remove(name);
         self.details.remove(name);
+        self.stale.mark(name);
     }
 
     /// Reads the files of all units again.
@@ -193,6 +211,9 @@ impl Units {
         {
             index.remove(id);
         }
+        if found != before {
+            self.stale.mark(name);
+        }
         if let Some(found) = found {
             self.cgroups.insert(name.to_owned(), found);
         }
@@ -206,7 +227,7 @@ impl Units {
         else {
             return;
         };
-        sources.clear();
+        let before = std::mem::take(sources);
         sources.extend(self.run_time.get(name).map(RunTimeSetting::source));
         let of_its_own = [
             (Speaker::UnitFiles, &detail.said),
@@ -220,11 +241,20 @@ impl Units {
         );
         let sections = self.config.for_unit(name).into_iter();
         sources.extend(sections.map(|(speaker, layer)| (speaker, layer.clone())));
+        if *sources != before {
+            self.stale.mark(name);
+        }
     }
 
     /// A cgroup is gone; whose ever it was has none.
     pub(super) fn cgroup_is_gone(&mut self, gone: CgroupId) {
-        self.cgroups.retain(|_, (id, _)| *id != gone);
+        let stale = &mut self.stale;
+        self.cgroups.retain(|unit, (id, _)| {
+            if *id == gone {
+                stale.mark(unit);
+            }
+            *id != gone
+        });
     }
 
     /// Adds what is wrong with every unit, and with what is set at run time.

@@ -7,8 +7,8 @@
 mod triggers;
 
 use super::{
-    AttachError, Engine, Event, EventsError, Kill, KilledProcess, NextVictim, ParameterError,
-    RankingError, SettingsError, Stalled, TriggerError, Watch,
+    AttachError, Candidate, Engine, Event, EventsError, InterfacePart, Kill, KilledProcess,
+    ParameterError, RankingError, SettingsError, Stalled, TriggerError, Watch,
 };
 use crate::engine::probe::KernelFacts;
 use crate::fault::causes;
@@ -20,6 +20,7 @@ use bpf_oomd_bpf::{
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use tracing::debug;
 use triggers::Triggers;
 
 /// Attaches a registered struct_ops map to a cgroup, or to the system if `cgroup` is None. The attachment lasts as long as
@@ -83,6 +84,7 @@ pub fn struct_ops_link(map: BorrowedFd<'_>, cgroup: Option<BorrowedFd<'_>>) -> i
 
 /// The engine.
 pub struct KernelEngine {
+    facts: KernelFacts,
     shared: SharedMaps,
     /// Loaded when first used, and kept: a policy that was wanted once is wanted again.
     programs: HashMap<String, PolicyProgram>,
@@ -98,6 +100,7 @@ impl KernelEngine {
     /// An engine with nothing attached, on a kernel that can do this.
     pub fn new(facts: &KernelFacts) -> Result<Self, RingError> {
         Ok(KernelEngine {
+            facts: facts.clone(),
             triggers: facts.pressure_handlers.then(Triggers::default),
             shared: SharedMaps::new()?,
             programs: HashMap::new(),
@@ -126,6 +129,14 @@ impl KernelEngine {
 }
 
 impl Engine for KernelEngine {
+    fn name(&self) -> &'static str {
+        "kernel"
+    }
+
+    fn interface(&self) -> Vec<InterfacePart> {
+        self.facts.parts().into()
+    }
+
     fn programs(&self) -> &'static [&'static str] {
         bpf_oomd_bpf::policy_names()
     }
@@ -203,11 +214,7 @@ impl Engine for KernelEngine {
             .map_err(|error| TriggerError(causes(&error)))
     }
 
-    fn next_victim(
-        &mut self,
-        program: &str,
-        domain: CgroupId,
-    ) -> Result<Option<NextVictim>, RankingError> {
+    fn ranking(&mut self, program: &str, domain: CgroupId) -> Result<Vec<Candidate>, RankingError> {
         let failed = |reason| RankingError {
             program: program.to_owned(),
             reason,
@@ -218,12 +225,23 @@ impl Engine for KernelEngine {
         let ranking = loaded
             .ranking(domain.0)
             .map_err(|error| failed(causes(&error)))?;
-        Ok(ranking.victim().map(|candidate| NextVictim {
-            cgroup: CgroupId(candidate.cgroup_id),
-            bytes: candidate.bytes,
-            score: candidate.score,
-            preference: candidate.preference.into(),
-        }))
+        if ranking.left_out > 0 {
+            debug!(
+                "{} cgroups in the one with id {domain} are not in its ranking, there is no room for them",
+                ranking.left_out
+            );
+        }
+        let candidates = ranking.candidates.into_iter();
+        Ok(candidates
+            .map(|candidate| Candidate {
+                cgroup: CgroupId(candidate.cgroup_id),
+                score: candidate.score,
+                bytes: candidate.bytes,
+                preference: candidate.preference.into(),
+                processes: candidate.processes,
+                excluded: candidate.excluded,
+            })
+            .collect())
     }
 
     fn set_parameters(

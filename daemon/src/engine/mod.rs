@@ -9,6 +9,7 @@ pub mod probe;
 
 use crate::fault::causes;
 use crate::policy::{self, CgroupId, OwnSettings, Preference, Trigger};
+pub use bpf_oomd_bpf::Excluded;
 pub use bpf_oomd_bpf::pressure::{Outcome, Stall, Watch};
 use std::collections::BTreeMap;
 use std::io;
@@ -16,6 +17,12 @@ use std::os::fd::BorrowedFd;
 
 /// Something that enforces policies.
 pub trait Engine {
+    /// What it is called.
+    fn name(&self) -> &'static str;
+
+    /// What it needs of the kernel, and whether that is there.
+    fn interface(&self) -> Vec<InterfacePart>;
+
     /// The names of the policy programs there are.
     fn programs(&self) -> &'static [&'static str];
 
@@ -57,12 +64,26 @@ pub trait Engine {
     /// What came of the stalls of a cgroup so far; None if it is not watched.
     fn watch(&self, id: CgroupId) -> Result<Option<Watch>, TriggerError>;
 
+    /// The leaves of a domain as a policy program sees them now: in the order in which it would choose them, and those that it would
+    /// not choose after all others.
+    fn ranking(&mut self, program: &str, domain: CgroupId) -> Result<Vec<Candidate>, RankingError>;
+
     /// Whom a policy program would choose in a domain now.
     fn next_victim(
         &mut self,
         program: &str,
         domain: CgroupId,
-    ) -> Result<Option<NextVictim>, RankingError>;
+    ) -> Result<Option<NextVictim>, RankingError> {
+        let ranking = self.ranking(program, domain)?;
+        let first = ranking.into_iter().next();
+        let victim = first.filter(|candidate| candidate.excluded.is_none());
+        Ok(victim.map(|candidate| NextVictim {
+            cgroup: candidate.cgroup,
+            bytes: candidate.bytes,
+            score: candidate.score,
+            preference: candidate.preference,
+        }))
+    }
 
     /// Gives the parameters of a policy program the values that are said, and all others their defaults. Acts on the next OOM; a
     /// program that is not loaded yet has them when it is.
@@ -119,6 +140,34 @@ pub struct NextVictim {
     pub score: u64,
     /// Whether it is one that is to be avoided.
     pub preference: Preference,
+}
+
+/// A part of the kernel's interface.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InterfacePart {
+    /// Its name.
+    pub name: &'static str,
+    /// Whether this kernel has it.
+    pub present: bool,
+    /// What it means if it is missing, in one sentence.
+    pub missing: &'static str,
+}
+
+/// A leaf of a domain, as a policy program sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Candidate {
+    /// The leaf.
+    pub cgroup: CgroupId,
+    /// What makes its place in the order; what it measures is the program's business.
+    pub score: u64,
+    /// Its memory use, page cache left out, in bytes.
+    pub bytes: u64,
+    /// Its preference in this domain, its own or inherited.
+    pub preference: Preference,
+    /// Processes in it that could be killed.
+    pub processes: u32,
+    /// Why it cannot be chosen, if so.
+    pub excluded: Option<Excluded>,
 }
 
 /// One kill by a policy.

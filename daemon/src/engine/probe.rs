@@ -2,6 +2,7 @@
 //! What this kernel can do, read from its own type information (BTF). Facts only; what follows from them is the caller's
 //! business. Version numbers are not looked at: the interface is in no released kernel, and distributions backport.
 
+use super::InterfacePart;
 use libbpf_rs::btf::{Btf, types};
 use std::path::{Path, PathBuf};
 
@@ -48,6 +49,42 @@ impl KernelFacts {
         .into_iter()
         .filter_map(|(there, what)| (!there).then_some(what))
         .collect()
+    }
+
+    /// All parts, and what follows where one is missing.
+    pub fn parts(&self) -> [InterfacePart; 5] {
+        let part = |name, present, missing| InterfacePart {
+            name,
+            present,
+            missing,
+        };
+        [
+            part(
+                "oom-handlers",
+                self.oom_handlers,
+                "No policy program can be asked when memory runs out.",
+            ),
+            part(
+                "oom-kill",
+                self.oom_kill,
+                "A policy program cannot kill whom it chooses.",
+            ),
+            part(
+                "cgroup-links",
+                self.cgroup_links,
+                "A policy program cannot be attached to one unit.",
+            ),
+            part(
+                "memcg-statistics",
+                self.memcg_statistics,
+                "A policy program cannot see how much memory a unit uses.",
+            ),
+            part(
+                "pressure-handlers",
+                self.pressure_handlers,
+                "No unit can be watched for pressure.",
+            ),
+        ]
     }
 }
 
@@ -160,6 +197,18 @@ mod tests {
             let facts = probe(kernel(&STRUCTURES, &functions).path()).unwrap();
             assert_eq!(facts.missing_for_policies().len(), 1, "{needed}");
         }
+    }
+
+    #[test]
+    fn every_part_is_told_by_a_name_of_its_own_and_with_a_sentence() {
+        let facts = probe(kernel(&STRUCTURES[..2], &FUNCTIONS[..2]).path()).unwrap();
+        let parts = facts.parts();
+        let present: Vec<_> = parts.iter().filter(|part| part.present).collect();
+        let names: Vec<_> = present.iter().map(|part| part.name).collect();
+        assert_eq!(names, ["oom-handlers", "oom-kill", "cgroup-links"]);
+        let all: std::collections::BTreeSet<_> = parts.iter().map(|part| part.name).collect();
+        assert_eq!(all.len(), parts.len());
+        assert!(parts.iter().all(|part| part.missing.ends_with('.')));
     }
 
     #[test]

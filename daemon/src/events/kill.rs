@@ -3,6 +3,7 @@
 
 use super::bytes;
 use super::place::Place;
+use super::record::{KillRecord, Killer, StallRecord};
 use super::stall::{self, held_back, how, usec};
 use crate::engine::{Kill, KilledProcess};
 use crate::policy::{CgroupId, Preference};
@@ -72,6 +73,54 @@ impl Report {
             _ => "limit",
         }
     }
+
+    /// When the victim was chosen, in microseconds of CLOCK_BOOTTIME.
+    fn boottime_usec(&self) -> u64 {
+        usec(Duration::from_nanos(self.kill.time_ns))
+    }
+
+    /// As it is kept. `realtime` turns a time of CLOCK_BOOTTIME into one since 1970.
+    pub fn record(&self, realtime: impl Fn(u64) -> u64) -> KillRecord {
+        let Report {
+            kill,
+            domain,
+            attachment,
+            victim,
+        } = self;
+        let boottime_usec = self.boottime_usec();
+        KillRecord {
+            time_usec: realtime(boottime_usec),
+            boottime_usec,
+            killer: Killer::Policy,
+            policy: kill.program.clone(),
+            reason: self.reason(),
+            unit: victim.unit.clone(),
+            user_unit: victim.user_unit.clone(),
+            cgroup: victim.path.clone(),
+            cgroup_id: Some(kill.victim),
+            bytes: Some(kill.victim_bytes),
+            score: Some(kill.victim_score),
+            preference: Some(kill.preference),
+            kill: Some(kill.kill),
+            processes: kill.processes.clone(),
+            processes_total: Some(kill.processes_total),
+            candidates: Some(kill.candidates),
+            handler_usec: Some(kill.handler_us),
+            domain: domain.path.clone(),
+            domain_id: Some(kill.domain),
+            domain_unit: domain.unit.clone(),
+            domain_bytes: Some(kill.usage_before),
+            attachment_unit: attachment.unit.clone(),
+            stall: kill.stall.as_ref().map(|stall| StallRecord {
+                resource: stall::resource(stall),
+                level: stall::level(stall),
+                usec: usec(stall.stall),
+                window_usec: usec(stall.window),
+                held_back: held_back(stall),
+            }),
+            message: self.message(),
+        }
+    }
 }
 
 /// Writes a kill to the journal.
@@ -82,7 +131,6 @@ pub fn report(report: &Report) {
         attachment,
         victim,
     } = report;
-    let when = Duration::from_nanos(kill.time_ns).as_micros();
     let stall = kill.stall.as_ref();
     warn!(
         MESSAGE_ID = KILL_MESSAGE_ID,
@@ -92,7 +140,7 @@ pub fn report(report: &Report) {
         UNIT = victim.unit,
         OOM_POLICY = kill.program,
         OOM_REASON = report.reason(),
-        OOM_BOOTTIME_USEC = u64::try_from(when).unwrap_or(u64::MAX),
+        OOM_BOOTTIME_USEC = report.boottime_usec(),
         OOM_DOMAIN = domain.path,
         OOM_DOMAIN_ID = kill.domain.0,
         OOM_DOMAIN_UNIT = domain.unit,

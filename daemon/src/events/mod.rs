@@ -3,6 +3,7 @@
 
 pub mod kill;
 mod place;
+pub mod record;
 pub mod stall;
 
 /// A size as systemd writes it: base 1024, one digit after the point.

@@ -75,7 +75,7 @@ impl World {
     }
 
     /// The same, of some speakers only.
-    pub(super) fn own_by(
+    pub(crate) fn own_by(
         &self,
         unit: &str,
         key: Key,
@@ -105,19 +105,36 @@ impl World {
 
     /// The same, of what is said about a unit or above it and counts.
     fn value_from(&self, unit: &str, key: Key, counts: impl Fn(&str, &Value) -> bool) -> Value {
+        match self.said_from(unit, key, counts) {
+            Some((value, ..)) => value.clone(),
+            None => Value::built_in(key),
+        }
+    }
+
+    /// Where the value that a setting of a unit has was said, as people are told: nothing for what is built in.
+    pub fn place(&self, unit: &str, key: Key) -> String {
+        let said = self.said_from(unit, key, |about, value| is_meant(value, about, unit));
+        said.map_or(String::new(), |(_, speaker, said)| speaker.place(said))
+    }
+
+    /// The first of what is said about a unit or above it that counts, or else what is said for everything.
+    fn said_from(
+        &self,
+        unit: &str,
+        key: Key,
+        counts: impl Fn(&str, &Value) -> bool,
+    ) -> Option<(&Value, &Speaker, &Assignment)> {
         let mut next = Some(unit.to_owned());
         while let Some(about) = next {
-            if let Some((value, ..)) = self.own(&about, key)
-                && counts(&about, value)
+            if let Some(said) = self.own(&about, key)
+                && counts(&about, said.0)
             {
-                return value.clone();
+                return Some(said);
             }
             next = self.slice_of(&about);
         }
-        match self.defaults.decides(key) {
-            Some((value, _)) => value.clone(),
-            None => Value::built_in(key),
-        }
+        let (value, assignment) = self.defaults.decides(key)?;
+        Some((value, &Speaker::Defaults, assignment))
     }
 
     /// When a stall of the unit's cgroup is an OOM. Never where everything is turned off.

@@ -3,11 +3,12 @@
 use super::*;
 use crate::cgroup::Tree;
 use crate::config::Configuration;
+use crate::core::Shown;
 use crate::engine::{
-    AttachError, Event, EventsError, NextVictim, ParameterError, RankingError, SettingsError,
-    TriggerError, Watch,
+    AttachError, Event, EventsError, Excluded, InterfacePart, ParameterError, RankingError,
+    SettingsError, TriggerError, Watch,
 };
-use crate::policy::{CgroupId, Decider, OwnSettings, Trigger};
+use crate::policy::{CgroupId, Decider, OwnSettings, Preference, Trigger};
 use crate::systemd::facts::{RunningFacts, UnitFacts, Update};
 use crate::systemd::files::Files;
 use std::collections::BTreeMap;
@@ -25,6 +26,14 @@ struct Obedient {
 }
 
 impl Engine for Obedient {
+    fn name(&self) -> &'static str {
+        "obedient"
+    }
+
+    fn interface(&self) -> Vec<InterfacePart> {
+        Vec::new()
+    }
+
     fn programs(&self) -> &'static [&'static str] {
         &["p", "q"]
     }
@@ -73,8 +82,20 @@ impl Engine for Obedient {
         Ok(None)
     }
 
-    fn next_victim(&mut self, _: &str, _: CgroupId) -> Result<Option<NextVictim>, RankingError> {
-        Ok(None)
+    fn ranking(&mut self, program: &str, domain: CgroupId) -> Result<Vec<Candidate>, RankingError> {
+        assert_eq!(program, "p");
+        let candidate = |id, preference, excluded| Candidate {
+            cgroup: CgroupId(id),
+            score: id,
+            bytes: id,
+            preference,
+            processes: 1,
+            excluded,
+        };
+        Ok(vec![
+            candidate(domain.0, Preference::Avoid, None),
+            candidate(u64::MAX, Preference::Omit, Some(Excluded::Omitted)),
+        ])
     }
 
     fn set_parameters(
@@ -154,11 +175,20 @@ impl Scene {
     }
 
     /// What is shown as set at run time.
-    fn set_at_run_time(&self) -> Vec<String> {
-        let shown = self.core.shown().run_time.into_iter();
-        shown
+    fn set_at_run_time(&mut self) -> Vec<String> {
+        let shown = self.shown();
+        let settings = shown.run_time.iter();
+        settings
             .map(|(unit, policy, _)| format!("{unit} {policy}"))
             .collect()
+    }
+
+    fn shown(&mut self) -> Shown {
+        self.core.shown().clone()
+    }
+
+    fn faults(&mut self) -> Vec<(String, Fault)> {
+        self.shown().faults.to_vec()
     }
 
     fn state(&self) -> PathBuf {
@@ -238,7 +268,7 @@ fn what_the_kernel_refuses_leaves_everything_as_it_was() {
     unit_file(&mut scene, "[Service]\nManagedOOMPolicy=bpf:p\n");
     assert_eq!(scene.set("a.slice", "bpf:p"), Ok(()));
     for unit in ["x.service", "a.slice"] {
-        let before = (scene.attached(), scene.core.shown());
+        let before = (scene.attached(), scene.shown());
         let error = scene.set(unit, "bpf:q").unwrap_err();
         assert_eq!(
             error.to_string(),
@@ -246,10 +276,10 @@ fn what_the_kernel_refuses_leaves_everything_as_it_was() {
                 "bpf:q cannot be put on {unit}: another program has an OOM policy attached to this cgroup"
             )
         );
-        assert_eq!((scene.attached(), scene.core.shown()), before);
+        assert_eq!((scene.attached(), scene.shown()), before);
         assert_eq!(scene.core.next_retry(), None);
     }
-    let scene = scene.restarted();
+    let mut scene = scene.restarted();
     assert_eq!(scene.set_at_run_time(), ["a.slice bpf:p"]);
 }
 
@@ -258,12 +288,12 @@ fn whoever_asks_is_not_told_of_an_earlier_refusal_but_of_one_now() {
     let mut scene = Scene::new("");
     unit_file(&mut scene, "[Service]\nManagedOOMPolicy=bpf:q\n");
     assert_eq!(scene.attached(), [""; 0]);
-    assert_eq!(scene.core.shown().faults.len(), 1);
+    assert_eq!(scene.faults().len(), 1);
     scene.core.engine.refused = "";
     // It would not be tried again for a second.
     assert_eq!(scene.set("x.service", "bpf:q"), Ok(()));
     assert_eq!(scene.attached(), ["x.service q"]);
-    assert_eq!(scene.core.shown().faults, []);
+    assert_eq!(scene.faults(), []);
 }
 
 #[test]
@@ -351,11 +381,11 @@ fn a_damaged_file_is_a_fault_and_the_daemon_runs() {
     fs::write(scene.state().join("run-time.toml"), "[[").unwrap();
     let mut scene = scene.restarted();
     assert_eq!(scene.attached(), [""; 0]);
-    let faults = scene.core.shown().faults;
+    let faults = scene.faults();
     assert_eq!(faults.len(), 1);
     assert_eq!(faults[0].0, "run-time settings");
     assert_eq!(scene.set("x.service", "bpf:p"), Ok(()));
-    assert_eq!(scene.core.shown().faults, []);
+    assert_eq!(scene.faults(), []);
 }
 
 #[test]
@@ -364,7 +394,7 @@ fn what_cannot_be_kept_is_not_done() {
     assert_eq!(scene.set("a.slice", "bpf:p"), Ok(()));
     fs::remove_dir_all(scene.state()).unwrap();
     fs::write(scene.state(), "no directory").unwrap();
-    let before = scene.core.shown();
+    let before = scene.shown();
     for result in [
         scene.set("x.service", "bpf:p"),
         scene.set("a.slice", "kernel"),
@@ -374,7 +404,7 @@ fn what_cannot_be_kept_is_not_done() {
         assert!(matches!(error, RequestError::NotKept { .. }), "{error}");
     }
     assert_eq!(scene.attached(), ["a.slice p"]);
-    assert_eq!(scene.core.shown(), before);
+    assert_eq!(scene.shown(), before);
 }
 
 #[test]
@@ -400,7 +430,7 @@ fn only_a_unit_that_runs_is_explained() {
 fn that_nobody_is_reachable_is_a_fault_while_there_is_a_bus() {
     let mut scene = Scene::new("");
     scene.core.is_reachable(Err("the name is taken".into()));
-    let faults = scene.core.shown().faults;
+    let faults = scene.faults();
     assert_eq!(faults[0].0, "D-Bus");
     assert!(
         scene
@@ -410,8 +440,8 @@ fn that_nobody_is_reachable_is_a_fault_while_there_is_a_bus() {
     );
     scene.core.update(Update::Lost("gone".into()));
     scene.core.is_reachable(Err("the bus is gone".into()));
-    assert_eq!(scene.core.shown().faults, []);
+    assert_eq!(scene.faults(), []);
     scene.core.is_reachable(Ok(()));
     scene.start();
-    assert_eq!(scene.core.shown().faults, []);
+    assert_eq!(scene.faults(), []);
 }

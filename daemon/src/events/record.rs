@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A kill as it is kept and told to programs, whoever killed.
+
+use crate::engine::KilledProcess;
+use crate::policy::{CgroupId, Kill, Preference};
+
+/// Who killed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Killer {
+    /// A policy program.
+    Policy,
+    /// The kernel's own killer.
+    Kernel,
+}
+
+impl Killer {
+    /// A word for it that does not change, for programs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Killer::Policy => "policy",
+            Killer::Kernel => "kernel",
+        }
+    }
+}
+
+/// The stall for which an OOM was declared.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StallRecord {
+    /// What was waited for.
+    pub resource: String,
+    /// By whom.
+    pub level: String,
+    /// How long in the last window, in microseconds.
+    pub usec: u64,
+    /// The length of the window, in microseconds.
+    pub window_usec: u64,
+    /// Whether memory.high held the tasks back.
+    pub held_back: bool,
+}
+
+/// A kill. What is not known, or means nothing for this killer, is None.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KillRecord {
+    /// When, in microseconds since 1970.
+    pub time_usec: u64,
+    /// The same by CLOCK_BOOTTIME.
+    pub boottime_usec: u64,
+    /// Who killed.
+    pub killer: Killer,
+    /// Name of the policy program; `kernel` for the kernel's own killer.
+    pub policy: String,
+    /// `limit`, `system` or `pressure`.
+    pub reason: &'static str,
+    /// The victim's unit.
+    pub unit: Option<String>,
+    /// The victim's unit of a user's manager.
+    pub user_unit: Option<String>,
+    /// Path of the victim's cgroup.
+    pub cgroup: Option<String>,
+    /// Its id.
+    pub cgroup_id: Option<CgroupId>,
+    /// Its memory use before, page cache left out, in bytes.
+    pub bytes: Option<u64>,
+    /// What made it the victim.
+    pub score: Option<u64>,
+    /// Whether it was one that is to be avoided.
+    pub preference: Option<Preference>,
+    /// What of it was killed.
+    pub kill: Option<Kill>,
+    /// Processes in it before; not all if there were many.
+    pub processes: Vec<KilledProcess>,
+    /// How many there were.
+    pub processes_total: Option<u32>,
+    /// How many cgroups could have been chosen.
+    pub candidates: Option<u32>,
+    /// Microseconds spent deciding and killing.
+    pub handler_usec: Option<u64>,
+    /// Path of what ran out of memory.
+    pub domain: Option<String>,
+    /// Its id.
+    pub domain_id: Option<CgroupId>,
+    /// Its unit.
+    pub domain_unit: Option<String>,
+    /// Its memory use before, in bytes.
+    pub domain_bytes: Option<u64>,
+    /// The unit whose attachment decided.
+    pub attachment_unit: Option<String>,
+    /// The stall for which the OOM was declared.
+    pub stall: Option<StallRecord>,
+    /// The sentence that is in the journal.
+    pub message: String,
+}
