@@ -1,10 +1,89 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Where messages go: to the journal with all their fields, or as text to standard error.
+//! Where messages go: to the journal with all their fields, or as text to standard error; and which ones.
 
 use std::os::unix::fs::MetadataExt;
+use std::str::FromStr;
+use std::sync::{Mutex, OnceLock, PoisonError};
 use tracing_journald::{Priority, PriorityMappings};
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::prelude::*;
+use tracing_subscriber::{Registry, reload};
+
+/// By what name messages are found in the journal.
+pub const IDENTIFIER: &str = "bpf-oomd";
+
+/// How important a message has to be, as systemd says it: a name of syslog(3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogLevel(&'static str);
+
+impl LogLevel {
+    /// From the most important on. There are no messages above `err`, and none that are notices.
+    const ALL: [(&'static str, LevelFilter); 8] = [
+        ("emerg", LevelFilter::OFF),
+        ("alert", LevelFilter::OFF),
+        ("crit", LevelFilter::OFF),
+        ("err", LevelFilter::ERROR),
+        ("warning", LevelFilter::WARN),
+        ("notice", LevelFilter::WARN),
+        ("info", LevelFilter::INFO),
+        ("debug", LevelFilter::DEBUG),
+    ];
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        self.0
+    }
+
+    fn filter(self) -> LevelFilter {
+        let found = Self::ALL.into_iter().find(|(name, _)| *name == self.0);
+        found.map_or(LevelFilter::INFO, |(_, filter)| filter)
+    }
+}
+
+impl FromStr for LogLevel {
+    type Err = String;
+
+    /// The error says what was expected.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut names = Self::ALL.into_iter().map(|(name, _)| name);
+        names
+            .find(|name| *name == text)
+            .map(LogLevel)
+            .ok_or_else(|| {
+                let all: Vec<&str> = Self::ALL.into_iter().map(|(name, _)| name).collect();
+                format!("unknown log level, expected one of: {}", all.join(", "))
+            })
+    }
+}
+
+/// The level in force.
+static LEVEL: Mutex<LogLevel> = Mutex::new(LogLevel("info"));
+/// What makes another one count, and whether messages go to the journal.
+static STARTED: OnceLock<(reload::Handle<LevelFilter, Registry>, bool)> = OnceLock::new();
+
+/// The level in force.
+pub fn level() -> LogLevel {
+    *LEVEL.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Puts another level in force, at once and for all threads.
+pub fn set_level(level: LogLevel) {
+    let mut in_force = LEVEL.lock().unwrap_or_else(PoisonError::into_inner);
+    // Fails only if there is nobody to log.
+    if let Some((handle, _)) = STARTED.get()
+        && handle.reload(level.filter()).is_ok()
+    {
+        *in_force = level;
+    }
+}
+
+/// Where messages go: `journal`, or `console` for standard error.
+pub fn target() -> &'static str {
+    match STARTED.get() {
+        Some((_, true)) => "journal",
+        _ => "console",
+    }
+}
 
 /// Sends this process's messages where they belong. Call once.
 pub fn start() {
@@ -19,8 +98,10 @@ pub fn start() {
             (None, Some(text))
         }
     };
+    let (filter, handle) = reload::Layer::new(level().filter());
+    let _ = STARTED.set((handle, journal.is_some()));
     tracing_subscriber::registry()
-        .with(LevelFilter::INFO)
+        .with(filter)
         .with(journal)
         .with(text)
         .init();
@@ -30,7 +111,7 @@ fn journal() -> std::io::Result<tracing_journald::Layer> {
     Ok(tracing_journald::layer()?
         // Field names are part of what this program promises; they are written where they are used, whole.
         .with_field_prefix(None)
-        .with_syslog_identifier("bpf-oomd".into())
+        .with_syslog_identifier(IDENTIFIER.into())
         .with_priority_mappings(PriorityMappings {
             info: Priority::Informational,
             debug: Priority::Debug,
@@ -47,4 +128,19 @@ fn stderr_is_the_journal() -> bool {
     // Metadata follows the magic link to what the descriptor is.
     std::fs::metadata("/proc/self/fd/2")
         .is_ok_and(|stderr| stream == format!("{}:{}", stderr.dev(), stderr.ino()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn levels_are_those_of_syslog() {
+        for (name, filter) in LogLevel::ALL {
+            let level: LogLevel = name.parse().unwrap();
+            assert_eq!((level.name(), level.filter()), (name, filter));
+        }
+        let error = "warn".parse::<LogLevel>().unwrap_err();
+        assert!(error.contains("warning, notice"), "{error}");
+    }
 }

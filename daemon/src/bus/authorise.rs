@@ -28,6 +28,8 @@ pub(super) enum Deed {
     SetPolicy,
     /// Let the daemon read its files again.
     Reload,
+    /// Let it tell more, or less.
+    SetLogLevel,
 }
 
 impl Deed {
@@ -35,6 +37,7 @@ impl Deed {
         match self {
             Deed::SetPolicy => "org.bpfoomd1.set-policy",
             Deed::Reload => "org.bpfoomd1.reload",
+            Deed::SetLogLevel => "org.bpfoomd1.set-log-level",
         }
     }
 }
@@ -263,7 +266,7 @@ mod tests {
             "/../units/usr/share/polkit-1/actions/org.bpfoomd1.policy"
         );
         let text = std::fs::read_to_string(file).unwrap();
-        let deeds = [Deed::SetPolicy, Deed::Reload];
+        let deeds = [Deed::SetPolicy, Deed::Reload, Deed::SetLogLevel];
         for deed in deeds {
             let opening = format!("<action id=\"{}\">", deed.action());
             assert_eq!(text.matches(&opening).count(), 1, "{opening}");

@@ -7,12 +7,18 @@
 //!
 //! All of it runs in a thread of its own: the core's may be busy with the kernel's verifier for a while.
 
+mod announce;
 mod authorise;
 mod calls;
 mod error;
+mod introspect;
+mod log_control;
 mod manager;
+mod object_manager;
 mod path;
+mod policy;
 mod record;
+mod unit;
 
 pub use calls::{Explanation, explanations};
 pub use record::KILL_KEYS;
@@ -21,8 +27,10 @@ use crate::core::{History, Request, Shown};
 use crate::engine::InterfacePart;
 use crate::fault::causes;
 use crate::systemd::follow::Question;
+use announce::Announcer;
 use calls::Calls;
 use manager::Manager;
+use object_manager::ObjectManager;
 use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
@@ -126,61 +134,49 @@ async fn tell(links: &Links, news: Result<(), String>) {
 
 /// One connection, from beginning to end.
 async fn session(links: &Links) -> Result<Infallible, ServeError> {
-    let bus = timeout(ANSWER_TIMEOUT, connect(links))
+    let (bus, announcer) = timeout(ANSWER_TIMEOUT, connect(links))
         .await
         .map_err(|_| ServeError::Silent)??;
     info!("Reachable on the system bus as {NAME}");
     tell(links, Ok(())).await;
     tokio::select! {
-        result = announce(&bus, links) => result,
+        result = announcer.announce() => result,
         () = bus.closed() => Err(ServeError::Closed),
     }
 }
 
-async fn connect(links: &Links) -> Result<Connection, ServeError> {
+/// The connection, with everything on it, and what has to run on it from then on.
+async fn connect(links: &Links) -> Result<(Connection, Announcer), ServeError> {
+    let (served, those_served) = watch::channel(0);
+    let calls = Calls::new(links.clone(), those_served);
     // No time limit for calls: a question that polkit puts to a person takes as long as the person.
-    let (_, served) = watch::channel(u64::MAX);
-    let manager = Manager::new(Calls::new(links.clone(), served));
     let bus = zbus::connection::Builder::system()
-        .serve_at(MANAGER_PATH, manager)
+        .serve_at(MANAGER_PATH, Manager::new(calls.clone()))
         .build()
+        .await
+        .map_err(ServeError::Bus)?;
+    let announcer = serve_objects(&bus, calls, served)
         .await
         .map_err(ServeError::Bus)?;
     // Neither queued behind another owner nor in its place: that there is one is for an administrator to look at.
     bus.request_name_with_flags(NAME, RequestNameFlags::DO_NOT_QUEUE)
         .await
         .map_err(ServeError::Name)?;
-    Ok(bus)
+    Ok((bus, announcer))
 }
 
-/// Tells everybody which properties have changed.
-async fn announce(bus: &Connection, links: &Links) -> Result<Infallible, ServeError> {
-    let mut shown = links.shown.clone();
-    let manager = bus.object_server().interface::<_, Manager>(MANAGER_PATH);
-    let manager = manager.await.map_err(ServeError::Bus)?;
-    let mut before = shown.borrow_and_update().clone();
-    let mut last_kill = before.last_kill;
-    loop {
-        if shown.changed().await.is_err() {
-            // The core is gone, and this thread is about to end.
-            return std::future::pending().await;
-        }
-        let now = shown.borrow_and_update().clone();
-        let object = manager.get().await;
-        let emitter = manager.signal_emitter();
-        for kill in links.history.after(last_kill) {
-            last_kill = kill.id;
-            let told = Manager::killed(emitter, record::record(&kill));
-            told.await.map_err(ServeError::Bus)?;
-        }
-        if now.faults != before.faults {
-            let told = object.configuration_faults_changed(emitter).await;
-            told.map_err(ServeError::Bus)?;
-        }
-        if now.run_time != before.run_time {
-            let told = object.runtime_settings_changed(emitter).await;
-            told.map_err(ServeError::Bus)?;
-        }
-        before = now;
-    }
+/// Serves all objects that are not there yet.
+async fn serve_objects(
+    bus: &Connection,
+    calls: Calls,
+    served: watch::Sender<u64>,
+) -> zbus::Result<Announcer> {
+    let manager = ObjectManager::new(calls.clone());
+    bus.object_server().at(MANAGER_PATH, manager).await?;
+    introspect::serve(bus, &calls).await?;
+    log_control::serve(bus).await?;
+    Announcer::begin(bus, calls, served).await
 }
+
+#[cfg(test)]
+mod tests;

@@ -154,12 +154,12 @@ pub(super) fn record(kill: &NumberedKill) -> Record {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::events::record::{KillRecord, Killer, StallRecord};
     use crate::policy::{Kill, Preference};
 
-    fn everything() -> KillRecord {
+    pub(in super::super) fn everything() -> KillRecord {
         KillRecord {
             time_usec: 1,
             boottime_usec: 2,

@@ -48,7 +48,7 @@ impl History {
     }
 
     /// One more. Returns its number.
-    pub(super) fn push(&self, record: KillRecord) -> u64 {
+    pub(crate) fn push(&self, record: KillRecord) -> u64 {
         let mut kept = self.lock();
         kept.last += 1;
         if kept.kills.len() == KILLS_KEPT {
