@@ -125,17 +125,71 @@ fn every_command_is_in_the_synopsis_and_described() {
     }
 }
 
+/// What follows each `before` in a text, up to a `"`.
+fn quoted<'a>(text: &'a str, before: &str) -> Vec<&'a str> {
+    let rest = text.split(before).skip(1);
+    rest.filter_map(|rest| rest.split_once('"'))
+        .map(|(found, _)| found)
+        .collect()
+}
+
+fn installed(path: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../units/usr/share")
+        .join(path);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
 #[test]
 fn what_polkit_is_asked_is_said() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../units/usr/share/polkit-1/actions/org.bpfoomd1.policy");
-    let actions = fs::read_to_string(path).unwrap();
-    let page = page("man1/bpf-oomctl.1");
-    for (_, rest) in actions.match_indices("<action id=\"").map(|(at, found)| {
-        let at = at + found.len();
-        actions.split_at(at)
-    }) {
-        let (action, _) = rest.split_once('"').unwrap();
+    let actions = installed("polkit-1/actions/org.bpfoomd1.policy");
+    let page = page("man5/org.bpfoomd1.5");
+    for action in quoted(&actions, "<action id=\"") {
         assert!(page.contains(action), "{action}");
     }
+}
+
+#[test]
+fn every_member_on_the_bus_is_described_with_its_arguments_and_no_other() {
+    let page = page("man5/org.bpfoomd1.5").replace("\\(dq", "\"");
+    let mut members = 0;
+    for interface in ["Manager", "Unit", "Policy"] {
+        let xml = installed(&format!("dbus-1/interfaces/org.bpfoomd1.{interface}.xml"));
+        let heading = format!("\n.BR org.bpfoomd1.{interface} ");
+        let (_, section) = page.split_once(&heading).unwrap();
+        let (section, _) = section.split_once("\n.SH ").unwrap();
+        for kind in ["method", "signal", "property"] {
+            for member in xml.split(&format!("<{kind} name=\"")).skip(1) {
+                let (name, rest) = member.split_once('"').unwrap();
+                let line = format!("\n.BI {name} \"");
+                let (_, said) = section
+                    .split_once(&line)
+                    .unwrap_or_else(|| panic!("{interface}.{name} is not in the page"));
+                let (said, _) = said.split_once('\n').unwrap();
+                let types = match kind {
+                    // Its own comes first, those of the next members after it.
+                    "property" => quoted(rest, "type=\"")[..1].to_vec(),
+                    _ => quoted(rest.split("<!--").next().unwrap(), "type=\""),
+                };
+                for expected in types {
+                    assert!(said.contains(expected), "{interface}.{name}: {said}");
+                }
+                members += 1;
+            }
+        }
+    }
+    assert_eq!(page.matches("\n.BI ").count(), members);
+}
+
+#[test]
+fn every_key_of_a_kills_record_is_described() {
+    let page = page("man5/org.bpfoomd1.5").replace("\\(dq", "\"");
+    for (key, signature, meaning) in bpf_oomd::bus::KILL_KEYS {
+        let entry = format!("\n{key}\t{signature}\t{meaning}\n");
+        assert!(page.contains(&entry), "{key}");
+    }
+    assert_eq!(
+        page.matches('\t').count(),
+        2 * bpf_oomd::bus::KILL_KEYS.len()
+    );
 }

@@ -4,6 +4,7 @@
 //!
 //! Runs as root in the test machine. What makes the whole system run out of memory is in `system_wide.rs`, for a machine of its own.
 
+mod bus;
 mod churn;
 mod configuration;
 mod control;

@@ -13,6 +13,7 @@
 
 pub mod attach;
 pub mod attachments;
+pub mod bus;
 pub mod cgroup;
 pub mod configuration;
 pub mod daemon;
