@@ -1,24 +1,23 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `bpf-oomctl check`: the messages that the daemon would have, before it has them.
 
-use super::Outcome;
+use super::{Outcome, Output, json, record};
 use crate::config::{Configuration, check_file};
 use crate::fault::Fault;
 use crate::systemd::files::Files;
 use crate::systemd::{directives, unit_name};
 use std::ffi::OsStr;
-use std::io::Write;
 use std::path::{Path, PathBuf, absolute};
 
 /// Checks all configuration files below `root`.
-pub(super) fn configuration(root: &Path) -> Outcome {
+pub(super) fn configuration(output: &Output, root: &Path) -> Outcome {
     let mut configuration = Configuration::below(root);
     configuration.read();
-    tell(configuration.faults())
+    tell(output, configuration.faults())
 }
 
 /// Checks some files.
-pub(super) fn files(paths: &[PathBuf]) -> Outcome {
+pub(super) fn files(output: &Output, paths: &[PathBuf]) -> Outcome {
     let mut faults = Vec::new();
     for path in paths {
         let path = absolute(path)?;
@@ -32,7 +31,7 @@ pub(super) fn files(paths: &[PathBuf]) -> Outcome {
             )],
         });
     }
-    tell(&faults)
+    tell(output, &faults)
 }
 
 fn unit_file(path: &Path, unit: &str) -> Vec<Fault> {
@@ -61,10 +60,13 @@ fn unit_of(path: &Path) -> Option<String> {
     unit_name::section(&name).is_some().then_some(name)
 }
 
-fn tell(faults: &[Fault]) -> Outcome {
-    let mut out = std::io::stdout().lock();
-    for fault in faults {
-        writeln!(out, "{fault}")?;
+fn tell(output: &Output, faults: &[Fault]) -> Outcome {
+    if output.json {
+        let faults: Vec<record::Fault> = faults.iter().map(Into::into).collect();
+        json::write(&faults)?;
+    } else {
+        let lines: String = faults.iter().map(|fault| format!("{fault}\n")).collect();
+        output.text(&lines)?;
     }
     Ok(faults.is_empty())
 }

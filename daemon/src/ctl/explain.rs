@@ -4,46 +4,54 @@
 //! The daemon is asked, because it knows what is in force. Where it does not run, or knows nothing about a unit because that one does
 //! not run, the files are read here, and it is said that this was done.
 
-use super::Outcome;
-use super::daemon::{self, Daemon, NoAnswer};
+use super::daemon::{Daemon, NoAnswer};
+use super::{Outcome, Output, json, record};
 use crate::boottime;
 use crate::bus::{Explanation, explanations};
 use crate::cgroup::{MOUNT_POINT, Tree};
 use crate::config::{Configuration, check_unit};
-use crate::fault::{Fault, causes};
+use crate::fault::Fault;
 use crate::policy::{Key, Layer, Policy, Speaker, UnitSaid, Verdict, World, said};
 use crate::systemd::bus::{self, UnitObject};
 use crate::systemd::files::Files;
-use crate::systemd::syntax::Position;
 use crate::systemd::value::TimeSpan;
 use crate::systemd::{directives, preference};
-use std::io::Write;
+use serde::Serialize;
 use std::path::Path;
 use std::time::Duration;
 use zbus::Connection;
 
+/// A unit, and everything that is said about it.
+#[derive(Debug, Serialize)]
+struct Explained {
+    unit: String,
+    /// Whether the daemon said so, and it is in force. Else it was read in files.
+    in_force: bool,
+    statements: Vec<Explanation>,
+}
+
 /// Explains units of the running system.
-pub(super) fn explain(units: &[String]) -> Outcome {
+pub(super) fn explain(output: &Output, units: &[String]) -> Outcome {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     let daemon = runtime.block_on(Daemon::connect())?;
     let faults = runtime.block_on(daemon.faults()).unwrap_or_default();
     tell_faults(&faults, "configuration");
-    let mut out = std::io::stdout().lock();
     let mut good = true;
+    let mut explained = Vec::new();
     // Read when they are needed, and then once.
     let mut files = None;
-    for (index, unit) in units.iter().enumerate() {
+    for unit in units {
         if let Err(error) = check_unit(unit) {
             eprintln!("{error}");
             good = false;
             continue;
         }
-        let told = match runtime.block_on(daemon.explain(unit)) {
+        let (in_force, statements) = match runtime.block_on(daemon.explain(unit)) {
             Ok(told) => {
                 tell_faults(&faults, unit);
-                told
+                (true, told)
             }
             Err(no_answer) => {
                 let reason = reason(unit, no_answer);
@@ -51,19 +59,30 @@ pub(super) fn explain(units: &[String]) -> Outcome {
                 if files.is_none() {
                     files = Some(runtime.block_on(Sources::read(&daemon)));
                 }
-                match &files {
+                let told = match &files {
                     Some(files) => {
                         let world = runtime.block_on(world(unit, files, daemon.bus()))?;
                         explanations(&world.explain_all(unit))
                     }
                     None => Vec::new(),
-                }
+                };
+                (false, told)
             }
         };
-        if index > 0 {
-            writeln!(out)?;
-        }
-        out.write_all(text(unit, &told).as_bytes())?;
+        explained.push(Explained {
+            unit: unit.clone(),
+            in_force,
+            statements,
+        });
+    }
+    if output.json {
+        json::write(&explained)?;
+    } else {
+        let texts: Vec<String> = explained
+            .iter()
+            .map(|explained| text(&explained.unit, &explained.statements))
+            .collect();
+        output.text(&texts.join("\n"))?;
     }
     Ok(good)
 }
@@ -75,21 +94,18 @@ fn reason(unit: &str, no_answer: NoAnswer) -> String {
         NoAnswer::Refused { name, .. } if name.ends_with(".NoSuchUnit") => {
             format!("{unit} does not run")
         }
-        NoAnswer::Refused { message, .. } => message,
-        NoAnswer::Trouble(error) => format!("bpf-oomd does not answer ({})", causes(&error)),
+        no_answer => no_answer.to_string(),
     }
 }
 
 /// Shows what the daemon finds wrong with something.
-fn tell_faults(faults: &[daemon::Fault], about: &str) {
-    for (_, file, line, column, message) in faults.iter().filter(|fault| fault.0 == about) {
-        let (line, column) = (*line, *column);
-        let fault = Fault {
-            file: (!file.is_empty()).then(|| file.into()),
-            position: (line > 0).then_some(Position { line, column }),
-            message: message.clone(),
-        };
-        eprintln!("{fault}");
+fn tell_faults(faults: &[record::Fault], about: &str) {
+    let about = Some(about);
+    for fault in faults
+        .iter()
+        .filter(|fault| fault.subject.as_deref() == about)
+    {
+        eprintln!("{}", Fault::from(fault));
     }
 }
 
@@ -111,14 +127,16 @@ impl Sources {
         }
         let now = boottime::now();
         let set = daemon.run_time().await.unwrap_or_default();
-        let run_time = set.into_iter().filter_map(|(unit, policy, end)| {
-            let policy = Policy::parse(&policy, bpf_oomd_bpf::policy_names()).ok()?;
-            let left = Duration::from_micros(end.saturating_sub(now));
-            let how = match end {
-                0 => "until reset".to_owned(),
-                _ => format!("for another {}", TimeSpan(left)),
+        let run_time = set.into_iter().filter_map(|set| {
+            let policy = Policy::parse(&set.policy, bpf_oomd_bpf::policy_names()).ok()?;
+            let how = match set.until_boottime_usec {
+                None => "until reset".to_owned(),
+                Some(end) => {
+                    let left = Duration::from_micros(end.saturating_sub(now));
+                    format!("for another {}", TimeSpan(left))
+                }
             };
-            Some((unit, policy, how))
+            Some((set.unit, policy, how))
         });
         Sources {
             run_time: run_time.collect(),

@@ -1,39 +1,109 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `bpf-oomctl`: what an administrator asks, checks and sets. What only asks works without root, and without the daemon too.
+//! `bpf-oomctl`: what an administrator asks, checks and sets. What only asks works without root; what reads files, without the daemon
+//! too.
+//!
+//! One file for each command. What it shows is made by a function that is given data and a [`Look`](look::Look), and nothing else.
 
+mod agent;
 mod cat_config;
 mod check;
 mod daemon;
 mod explain;
+mod json;
+mod look;
 mod pressure;
+mod record;
 mod run_time;
+mod table;
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
+use daemon::NoAnswer;
+use std::error::Error;
+use std::io::{self, ErrorKind, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// Exit status: what was asked for was found out, and it is not good (`check` found faults, `explain` no such unit), or
+/// Exit status: what was asked for was found out, and it is not good (`check` or `status` found faults, there is no such unit), or
 /// the daemon refused what it was asked to do.
 const BAD: u8 = 1;
 /// Exit status: it could not be found out or done. clap uses the same one for a command line that it does not understand.
 const TROUBLE: u8 = 2;
+/// Exit status: the daemon does not run. systemctl says the same of units that do not.
+const NOT_RUNNING: u8 = 3;
 
-/// Shows and checks what bpf-oomd does when memory runs out.
+/// Shows, checks and sets what bpf-oomd does when memory runs out.
 #[derive(Debug, Parser)]
-#[command(name = "bpf-oomctl", version, about, long_about = None)]
+#[command(name = "bpf-oomctl", version)]
 pub struct Arguments {
+    /// Print JSON, as described in bpf-oomctl(1)
+    #[arg(long, global = true)]
+    json: bool,
     #[command(subcommand)]
     command: Command,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Show every setting of a unit, with where it was said and what was overruled
+    ///
+    /// The daemon is asked what is in force. If it does not run, or the unit does not, the files are read as they are now, and that is
+    /// said on standard error.
+    Explain {
+        /// Units: sshd.service, user.slice
+        #[arg(required = true, value_name = "UNIT", allow_hyphen_values = true)]
+        units: Vec<String>,
+    },
+    /// Show the units that are watched for pressure, and what came of their stalls
+    ///
+    /// When a stall of each is an OOM, how often the kernel told of a stall, and what came of it. The words are explained in bpf-oomd(8).
+    Pressure,
+    /// Give a unit a policy at run time, whatever its files and the configuration say
+    ///
+    /// Returns when it is in force; for a unit that does not run, that is when it starts. What is set at run time comes first. Units
+    /// below a slice inherit it as they inherit what files say for the slice, and -.slice stands for the system. It stays until it is
+    /// reset or set anew, its time is over, or bpf-oomd is stopped; a restart of the daemon does not end it. Time goes on while the
+    /// machine sleeps.
+    ///
+    /// The unit need not run, and not even exist: then it has the policy when it starts. It has to be named by its own name, and not by
+    /// an alias. If the kernel refuses the policy, or the unit is left to the kernel by enabled = false, that is an error, and what was
+    /// in force before stays in force.
+    SetPolicy {
+        /// The unit: sshd.service, user.slice, -.slice for the system
+        #[arg(value_name = "UNIT", allow_hyphen_values = true)]
+        unit: String,
+        /// The policy: bpf:NAME or kernel
+        #[arg(value_name = "POLICY")]
+        policy: String,
+        /// For how long: 10min, 1h 30min
+        #[arg(long = "for", value_name = "TIME", value_parser = run_time::length, default_value = "infinity")]
+        length: run_time::Length,
+        #[command(flatten)]
+        password: Password,
+    },
+    /// Take away the policy that a unit was given at run time
+    ///
+    /// If it was given none, nothing changes. What files say is in force again.
+    ResetPolicy {
+        /// The unit
+        #[arg(value_name = "UNIT", allow_hyphen_values = true)]
+        unit: String,
+        #[command(flatten)]
+        password: Password,
+    },
+    /// Let bpf-oomd read the configuration and all unit files again
+    ///
+    /// As systemctl reload bpf-oomd does. The configuration is read by itself when it changes.
+    Reload {
+        #[command(flatten)]
+        password: Password,
+    },
     /// Check configuration files and unit files; without arguments the whole configuration
     ///
     /// Says for each fault FILE:LINE:COLUMN, what was found and what was expected, as the daemon does. Exits with 0 if there is none,
     /// and else with 1.
     Check {
         /// Files to check: TOML drop-ins (*.toml), unit files, and drop-ins of unit files
+        #[arg(value_name = "FILE")]
         files: Vec<PathBuf>,
         /// Check the configuration below another root directory
         #[arg(long, value_name = "DIRECTORY", default_value = "/")]
@@ -45,69 +115,92 @@ enum Command {
         #[arg(long, value_name = "DIRECTORY", default_value = "/")]
         root: PathBuf,
     },
-    /// Show every setting of a unit, with where it was said and what was overruled
-    ///
-    /// The daemon is asked what is in force. If it does not run, or the unit does not, the files are read as they are now, and that is
-    /// said.
-    Explain {
-        /// Units: sshd.service, user.slice
-        #[arg(required = true, value_name = "UNIT", allow_hyphen_values = true)]
-        units: Vec<String>,
-    },
-    /// Give a unit a policy at run time, whatever its files and the configuration say
-    ///
-    /// Returns when it is in force; for a unit that does not run, that is when it starts. It stays until it is reset, its time is over,
-    /// or bpf-oomd is stopped.
-    SetPolicy {
-        /// The unit: sshd.service, user.slice, -.slice for the system
-        #[arg(allow_hyphen_values = true)]
-        unit: String,
-        /// The policy: bpf:NAME or kernel
-        policy: String,
-        /// For how long: 10min, 1h 30min
-        #[arg(long = "for", value_name = "TIME", value_parser = run_time::length, default_value = "infinity")]
-        length: run_time::Length,
-    },
-    /// Take away the policy that a unit was given at run time
-    ResetPolicy {
-        /// The unit
-        #[arg(allow_hyphen_values = true)]
-        unit: String,
-    },
-    /// Show the units that are watched for pressure, and what came of their stalls
-    Pressure,
-    /// Let bpf-oomd read the configuration and all unit files again
-    Reload,
+}
+
+/// Whether somebody may be asked.
+#[derive(Debug, Args)]
+struct Password {
+    /// Ask nobody for a password: what needs one is refused
+    #[arg(long)]
+    no_ask_password: bool,
+}
+
+/// Where and how a command tells what it has found.
+#[derive(Debug)]
+struct Output {
+    /// To programs.
+    json: bool,
+    /// To people.
+    look: look::Look,
+}
+
+impl Output {
+    /// Writes a text for people.
+    #[allow(clippy::unused_self)]
+    fn text(&self, text: &str) -> io::Result<()> {
+        let mut out = io::stdout().lock();
+        out.write_all(text.as_bytes())?;
+        out.flush()
+    }
 }
 
 /// Does what the arguments say. Output goes to standard output, and what went wrong to standard error.
 pub fn run(arguments: Arguments) -> ExitCode {
+    let output = &Output {
+        json: arguments.json,
+        look: look::Look::of_stdout(),
+    };
+    let ask = |password: Password| !password.no_ask_password;
     let result = match arguments.command {
-        Command::Check { files, root } if files.is_empty() => check::configuration(&root),
-        Command::Check { files, .. } => check::files(&files),
-        Command::CatConfig { root } => cat_config::cat_config(&root),
-        Command::Explain { units } => explain::explain(&units),
+        Command::Explain { units } => explain::explain(output, &units),
+        Command::Pressure => pressure::pressure(output),
         Command::SetPolicy {
             unit,
             policy,
             length,
-        } => run_time::set_policy(&unit, &policy, length.0),
-        Command::ResetPolicy { unit } => run_time::reset_policy(&unit),
-        Command::Pressure => pressure::pressure(),
-        Command::Reload => run_time::reload(),
+            password,
+        } => run_time::set_policy(output, &unit, &policy, length.0, ask(password)),
+        Command::ResetPolicy { unit, password } => {
+            run_time::reset_policy(output, &unit, ask(password))
+        }
+        Command::Reload { password } => run_time::reload(output, ask(password)),
+        Command::Check { files, root } if files.is_empty() => check::configuration(output, &root),
+        Command::Check { files, .. } => check::files(output, &files),
+        Command::CatConfig { root } => cat_config::cat_config(output, &root),
     };
     match result {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(BAD),
-        Err(error) => {
-            eprintln!("bpf-oomctl: {}", crate::fault::causes(&*error));
-            ExitCode::from(TROUBLE)
-        }
+        Err(error) => failed(&*error),
     }
 }
 
+/// Says what went wrong, as far as somebody has to know.
+fn failed(error: &(dyn Error + 'static)) -> ExitCode {
+    if is_closed_pipe(error) {
+        // Whoever reads has seen enough: `bpf-oomctl kills --follow | head -1`.
+        return ExitCode::SUCCESS;
+    }
+    let status = match error.downcast_ref::<NoAnswer>() {
+        // What the daemon says is whole.
+        Some(NoAnswer::Refused { message, .. }) => {
+            eprintln!("{message}");
+            return ExitCode::from(BAD);
+        }
+        Some(NoAnswer::NotThere) => NOT_RUNNING,
+        _ => TROUBLE,
+    };
+    eprintln!("bpf-oomctl: {}", crate::fault::causes(error));
+    ExitCode::from(status)
+}
+
+fn is_closed_pipe(error: &(dyn Error + 'static)) -> bool {
+    let error = error.downcast_ref::<io::Error>();
+    error.is_some_and(|error| error.kind() == ErrorKind::BrokenPipe)
+}
+
 /// True if all is well, false if something is not as it should be, or an error if that cannot be told.
-type Outcome = Result<bool, Box<dyn std::error::Error>>;
+type Outcome = Result<bool, Box<dyn Error>>;
 
 #[cfg(test)]
 mod tests {
@@ -130,6 +223,7 @@ mod tests {
                 unit,
                 policy,
                 length,
+                ..
             }) = parsed(line)
             else {
                 panic!("{line}");
@@ -139,11 +233,41 @@ mod tests {
         }
         assert!(matches!(
             parsed("bpf-oomctl reset-policy -.slice"),
-            Some(Command::ResetPolicy { unit }) if unit == "-.slice"
+            Some(Command::ResetPolicy { unit, .. }) if unit == "-.slice"
         ));
         assert!(matches!(
             parsed("bpf-oomctl explain -.slice a.slice"),
             Some(Command::Explain { units }) if units == ["-.slice", "a.slice"]
         ));
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        use clap::CommandFactory;
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn json_is_asked_for_before_or_after_the_command() {
+        for line in ["bpf-oomctl --json pressure", "bpf-oomctl pressure --json"] {
+            assert!(Arguments::try_parse_from(line.split(' ')).unwrap().json);
+        }
+    }
+
+    #[test]
+    fn exit_statuses_tell_a_daemon_that_does_not_run_from_one_that_refuses() {
+        let status = |error: Box<dyn Error>| format!("{:?}", failed(&*error));
+        let code = |status| format!("{:?}", ExitCode::from(status));
+        let refused = NoAnswer::Refused {
+            name: "x".into(),
+            message: "no".into(),
+        };
+        assert_eq!(status(refused.into()), code(BAD));
+        assert_eq!(status(NoAnswer::NotThere.into()), code(NOT_RUNNING));
+        assert_eq!(status("x".into()), code(TROUBLE));
+        assert_eq!(
+            status(io::Error::from(ErrorKind::BrokenPipe).into()),
+            code(0)
+        );
     }
 }

@@ -1,50 +1,72 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `bpf-oomctl set-policy`, `reset-policy` and `reload`: what the daemon is asked to do.
 
-use super::Outcome;
-use super::daemon::{Daemon, NoAnswer};
+use super::agent::Agent;
+use super::daemon::{Daemon, run};
+use super::{Outcome, Output, json};
 use crate::systemd::value::{ValueError, parse_time};
+use serde::Serialize;
 use std::time::Duration;
 
+/// What has been done.
+#[derive(Debug, Default, Serialize)]
+struct Done<'a> {
+    /// For which unit.
+    unit: Option<&'a str>,
+    /// Which policy it has now, by what was set.
+    policy: Option<&'a str>,
+    /// For how long.
+    for_usec: Option<u64>,
+}
+
 /// Gives a unit a policy.
-pub(super) fn set_policy(unit: &str, policy: &str, length: Option<Duration>) -> Outcome {
-    let micros = length.map_or(0, |length| {
-        // What does not fit is as good as for ever.
-        u64::try_from(length.as_micros()).unwrap_or(0)
-    });
-    change("SetPolicy", &(unit, policy, micros))
+pub(super) fn set_policy(
+    output: &Output,
+    unit: &str,
+    policy: &str,
+    length: Option<Duration>,
+    ask: bool,
+) -> Outcome {
+    // What does not fit is as good as for ever.
+    let micros = length.and_then(|length| u64::try_from(length.as_micros()).ok());
+    let done = Done {
+        unit: Some(unit),
+        policy: Some(policy),
+        for_usec: micros,
+    };
+    let body = (unit, policy, micros.unwrap_or(0));
+    change(output, "SetPolicy", &body, &done, ask)
 }
 
 /// Takes away the policy that a unit was given.
-pub(super) fn reset_policy(unit: &str) -> Outcome {
-    change("ResetPolicy", &(unit,))
+pub(super) fn reset_policy(output: &Output, unit: &str, ask: bool) -> Outcome {
+    let done = Done {
+        unit: Some(unit),
+        ..Done::default()
+    };
+    change(output, "ResetPolicy", &(unit,), &done, ask)
 }
 
 /// Lets the daemon read everything again.
-pub(super) fn reload() -> Outcome {
-    change("Reload", &())
+pub(super) fn reload(output: &Output, ask: bool) -> Outcome {
+    change(output, "Reload", &(), &Done::default(), ask)
 }
 
-fn change<B>(method: &str, body: &B) -> Outcome
+/// Lets the daemon do something. With `ask`, a person may be asked for a password.
+fn change<B>(output: &Output, method: &str, body: &B, done: &Done<'_>, ask: bool) -> Outcome
 where
     B: serde::Serialize + zbus::wire::DynamicType,
 {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    let result = runtime.block_on(async {
+    // There as long as it may be needed.
+    let _agent = ask.then(Agent::start);
+    run(async {
         let daemon = Daemon::connect().await?;
-        daemon.change(method, body).await
-    });
-    match result {
-        Ok(()) => Ok(true),
-        Err(NoAnswer::Refused { message, .. }) => {
-            eprintln!("{message}");
-            Ok(false)
-        }
-        Err(NoAnswer::NotThere) => Err("bpf-oomd does not run".into()),
-        Err(NoAnswer::Trouble(error)) => Err(error.into()),
+        daemon.change(method, body, ask).await
+    })??;
+    if output.json {
+        json::write(done)?;
     }
+    Ok(true)
 }
 
 /// Reads the time of `--for`. None for `infinity`.

@@ -7,7 +7,7 @@ pub mod record;
 pub mod stall;
 
 /// A size as systemd writes it: base 1024, one digit after the point.
-fn bytes(number: u64) -> String {
+pub(crate) fn bytes(number: u64) -> String {
     const UNITS: [(u64, char); 6] = [
         (1 << 60, 'E'),
         (1 << 50, 'P'),
