@@ -7,14 +7,27 @@
 mod agent;
 mod cat_config;
 mod check;
+mod complete;
 mod daemon;
 mod explain;
 mod json;
+mod kills;
+mod list;
 mod look;
+mod moment;
+mod number;
+mod policies;
 mod pressure;
 mod record;
 mod run_time;
+mod screen;
+mod simulate;
+mod status;
 mod table;
+mod top;
+mod tree;
+mod usage;
+mod victims;
 
 use clap::{Args, Parser, Subcommand};
 use daemon::NoAnswer;
@@ -22,6 +35,7 @@ use std::error::Error;
 use std::io::{self, ErrorKind, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 /// Exit status: what was asked for was found out, and it is not good (`check` or `status` found faults, there is no such unit), or
 /// the daemon refused what it was asked to do.
@@ -44,6 +58,28 @@ pub struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Show whether bpf-oomd runs, what the kernel can do, what was done, and what is wrong
+    ///
+    /// Exits with 0 if it runs and nothing is wrong, with 1 if something is, and with 3 if it does not run.
+    Status,
+    /// Show the units that run: their policies and where those are said, memory, pressure, kills
+    ///
+    /// MEMORY is all memory, CACHE the part of it that is page cache. PRESSURE says in how many percent of the last ten seconds some
+    /// task of the unit waited for memory. KILLS says how often the unit was the victim since bpf-oomd was started.
+    List {
+        /// Show these units alone
+        #[arg(value_name = "UNIT", allow_hyphen_values = true)]
+        units: Vec<String>,
+    },
+    /// Show the tree of cgroups: memory, policies, and who would die next
+    ///
+    /// A bar shows how much of the nearest limit, its own or one above it, a cgroup uses: memory, then page cache, then what is left.
+    /// Of each unit that has a policy program the next victim is marked, as simulate finds it.
+    Tree {
+        /// Show what is below this unit
+        #[arg(value_name = "UNIT", allow_hyphen_values = true)]
+        unit: Option<String>,
+    },
     /// Show every setting of a unit, with where it was said and what was overruled
     ///
     /// The daemon is asked what is in force. If it does not run, or the unit does not, the files are read as they are now, and that is
@@ -53,10 +89,51 @@ enum Command {
         #[arg(required = true, value_name = "UNIT", allow_hyphen_values = true)]
         units: Vec<String>,
     },
+    /// Show who would die if a unit ran out of memory now, and who after that
+    ///
+    /// The same program ranks that decides when memory runs out, so what is shown is what would happen. Nobody is killed. Whom the
+    /// kernel's own killer would choose cannot be told.
+    Simulate {
+        /// The unit that runs out: batch.slice, -.slice for the system
+        #[arg(value_name = "UNIT", allow_hyphen_values = true)]
+        unit: String,
+    },
+    /// Show who was killed, when, by whom and why
+    ///
+    /// bpf-oomd keeps the last 1024 kills since it was started; the journal keeps them as long as the rest. With --follow, kills are
+    /// shown as they happen after those that there were, each once, until the program is ended.
+    Kills {
+        /// Since when: "2026-11-25 14:12:00", "14:12", "yesterday", "1h ago", "-10min"
+        #[arg(long, value_name = "TIME", allow_hyphen_values = true, value_parser = moment::Moment::parse)]
+        since: Option<moment::Moment>,
+        /// No more than that many, the newest ones
+        #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
+        max: Option<u32>,
+        /// Of this unit alone; may be given more than once
+        #[arg(long = "unit", value_name = "UNIT")]
+        units: Vec<String>,
+        /// Go on as kills happen
+        #[arg(long, short)]
+        follow: bool,
+    },
+    /// Show which policies there are, what they do, and what they can be told
+    Policies,
     /// Show the units that are watched for pressure, and what came of their stalls
     ///
     /// When a stall of each is an OOM, how often the kernel told of a stall, and what came of it. The words are explained in bpf-oomd(8).
     Pressure,
+    /// Show pressure, memory and next victims again and again
+    ///
+    /// Units that wait for memory come first, and then those that have most. On a terminal the view is redrawn until q or Ctrl-C is
+    /// pressed; elsewhere one follows the other.
+    Top {
+        /// How long from one view to the next: 500ms, 5
+        #[arg(long, value_name = "TIME", value_parser = interval, default_value = "2s")]
+        interval: Duration,
+        /// End after that many views
+        #[arg(long, short = 'n', value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..))]
+        iterations: Option<u64>,
+    },
     /// Give a unit a policy at run time, whatever its files and the configuration say
     ///
     /// Returns when it is in force; for a unit that does not run, that is when it starts. What is set at run time comes first. Units
@@ -115,6 +192,12 @@ enum Command {
         #[arg(long, value_name = "DIRECTORY", default_value = "/")]
         root: PathBuf,
     },
+    /// For shells: the units that may be named
+    #[command(hide = true)]
+    CompleteUnits,
+    /// For shells: the policies that there are
+    #[command(hide = true)]
+    CompletePolicies,
 }
 
 /// Whether somebody may be asked.
@@ -152,8 +235,30 @@ pub fn run(arguments: Arguments) -> ExitCode {
     };
     let ask = |password: Password| !password.no_ask_password;
     let result = match arguments.command {
+        Command::Status => status::status(output),
+        Command::List { units } => list::list(output, &units),
+        Command::Tree { unit } => tree::tree(output, unit.as_deref()),
         Command::Explain { units } => explain::explain(output, &units),
+        Command::Simulate { unit } => simulate::simulate(output, &unit),
+        Command::Kills {
+            since,
+            max,
+            units,
+            follow,
+        } => {
+            let units = &units;
+            let wanted = kills::Wanted { since, max, units };
+            match follow {
+                true => kills::follow(output, &wanted),
+                false => kills::kills(output, &wanted),
+            }
+        }
+        Command::Policies => policies::policies(output),
         Command::Pressure => pressure::pressure(output),
+        Command::Top {
+            interval,
+            iterations,
+        } => top::top(output, interval, iterations),
         Command::SetPolicy {
             unit,
             policy,
@@ -167,6 +272,8 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::Check { files, root } if files.is_empty() => check::configuration(output, &root),
         Command::Check { files, .. } => check::files(output, &files),
         Command::CatConfig { root } => cat_config::cat_config(output, &root),
+        Command::CompleteUnits => complete::units(output),
+        Command::CompletePolicies => complete::policies(output),
     };
     match result {
         Ok(true) => ExitCode::SUCCESS,
@@ -197,6 +304,18 @@ fn failed(error: &(dyn Error + 'static)) -> ExitCode {
 fn is_closed_pipe(error: &(dyn Error + 'static)) -> bool {
     let error = error.downcast_ref::<io::Error>();
     error.is_some_and(|error| error.kind() == ErrorKind::BrokenPipe)
+}
+
+/// Reads the time of `--interval`.
+fn interval(text: &str) -> Result<Duration, String> {
+    /// The kernel's averages change every two seconds, and what is asked for more often than this is all that the machine does.
+    const SHORTEST: Duration = Duration::from_millis(100);
+    use crate::systemd::value::{TimeSpan, parse_time};
+    let length = parse_time(text).map_err(|error| error.to_string())?;
+    match length {
+        Some(length) if length >= SHORTEST => Ok(length),
+        _ => Err(format!("expected {} or more", TimeSpan(SHORTEST))),
+    }
 }
 
 /// True if all is well, false if something is not as it should be, or an error if that cannot be told.
@@ -249,9 +368,28 @@ mod tests {
 
     #[test]
     fn json_is_asked_for_before_or_after_the_command() {
-        for line in ["bpf-oomctl --json pressure", "bpf-oomctl pressure --json"] {
+        for line in ["bpf-oomctl --json list", "bpf-oomctl list --json"] {
             assert!(Arguments::try_parse_from(line.split(' ')).unwrap().json);
         }
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused() {
+        for line in [
+            "bpf-oomctl kills --max=0",
+            "bpf-oomctl kills --since=soon",
+            "bpf-oomctl top --interval=10ms",
+            "bpf-oomctl top --interval=infinity",
+            "bpf-oomctl top -n 0",
+            "bpf-oomctl simulate",
+        ] {
+            assert!(parsed(line).is_none(), "{line}");
+        }
+        assert!(parsed("bpf-oomctl kills --since -10min -f").is_some());
+        assert!(matches!(
+            parsed("bpf-oomctl top"),
+            Some(Command::Top { interval, iterations: None }) if interval == Duration::from_secs(2)
+        ));
     }
 
     #[test]
