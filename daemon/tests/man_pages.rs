@@ -99,32 +99,6 @@ fn the_vendors_defaults_are_valid() {
     assert_ne!(files, 0);
 }
 
-#[test]
-fn every_command_is_in_the_synopsis_and_described() {
-    let help = std::process::Command::new(env!("CARGO_BIN_EXE_bpf-oomctl"))
-        .arg("--help")
-        .output()
-        .unwrap();
-    let help = String::from_utf8(help.stdout).unwrap();
-    let (_, commands) = help.split_once("Commands:\n").unwrap();
-    let (commands, _) = commands.split_once("\n\n").unwrap();
-    let commands: Vec<&str> = commands
-        .lines()
-        .filter_map(|line| line.split_whitespace().next())
-        .filter(|command| *command != "help")
-        .collect();
-    assert!(commands.contains(&"set-policy"), "{help}");
-    let page = page("man1/bpf-oomctl.1");
-    for command in commands {
-        let synopsis = format!("\n.B bpf-oomctl {command}\n");
-        assert!(page.contains(&synopsis), "{command}");
-        assert!(
-            page.contains(&format!("\n.TP\n.B {command}\n")),
-            "{command}"
-        );
-    }
-}
-
 /// What follows each `before` in a text, up to a `"`.
 fn quoted<'a>(text: &'a str, before: &str) -> Vec<&'a str> {
     let rest = text.split(before).skip(1);
@@ -192,4 +166,40 @@ fn every_key_of_a_kills_record_is_described() {
         page.matches('\t').count(),
         2 * bpf_oomd::bus::KILL_KEYS.len()
     );
+}
+
+/// The command lines in EXAMPLES of a page.
+fn examples(page: &str) -> Vec<String> {
+    let (_, examples) = page.split_once("\n.SH EXAMPLES\n").expect("examples");
+    let (examples, _) = examples
+        .split_once("\n.SH ")
+        .expect("what comes after them");
+    let blocks = examples.split("\n.nf\n").skip(1);
+    let lines = blocks.flat_map(|block| {
+        let (lines, _) = block.split_once("\n.fi").expect("an end");
+        lines.lines()
+    });
+    lines.map(str::to_owned).collect()
+}
+
+/// The others need the daemon, and are run in the test machine.
+#[test]
+fn examples_that_read_files_work() {
+    let examples = examples(&page("man1/bpf-oomctl.1"));
+    let read_files = examples.iter().filter(|line| {
+        ["bpf-oomctl check", "bpf-oomctl cat-config"]
+            .iter()
+            .any(|command| line.starts_with(command))
+    });
+    let mut count = 0;
+    for line in read_files {
+        let mut words = line.split(' ').skip(1);
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_bpf-oomctl"))
+            .args(words.by_ref())
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{line}: {output:?}");
+        count += 1;
+    }
+    assert_eq!(count, 2);
 }

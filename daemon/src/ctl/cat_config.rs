@@ -4,6 +4,7 @@
 use super::{Outcome, Output, json};
 use crate::config::{ConfigRoot, Content};
 use serde::Serialize;
+use std::borrow::Cow;
 use std::io::Write;
 use std::path::Path;
 
@@ -12,7 +13,7 @@ use std::path::Path;
 struct File<'a> {
     path: String,
     /// None if it is masked.
-    text: Option<std::borrow::Cow<'a, str>>,
+    text: Option<Cow<'a, str>>,
 }
 
 /// Shows all configuration files below `root`.
@@ -59,4 +60,16 @@ pub(super) fn cat_config(output: &Output, root: &Path) -> Outcome {
         std::io::stdout().lock().write_all(&text)?;
     }
     Ok(good)
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    pub(in crate::ctl) fn sample() -> impl Serialize {
+        [File {
+            path: "/x".into(),
+            text: None,
+        }]
+    }
 }

@@ -72,8 +72,12 @@ fn tell(output: &Output, faults: &[Fault]) -> Outcome {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+
+    pub(in crate::ctl) fn sample() -> Vec<record::Fault> {
+        vec![(&Fault::of_file("/x", "wrong")).into()]
+    }
 
     #[test]
     fn unit_files_and_all_kinds_of_drop_ins_are_known() {

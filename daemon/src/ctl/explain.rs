@@ -239,9 +239,19 @@ fn line(unit: &str, told: &Explanation) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::policy::{Assignment, Provenance, Value};
+
+    pub(in crate::ctl) fn sample() -> impl Serialize {
+        let mut world = World::default();
+        world.units.insert("x.service".into(), UnitSaid::default());
+        [Explained {
+            unit: "x.service".into(),
+            in_force: true,
+            statements: explanations(&world.explain_all("x.service")),
+        }]
+    }
 
     fn layer(key: Key, text: &str, file: &str) -> Layer {
         let at = Provenance {

@@ -41,11 +41,10 @@ fn text(watched: &[Watched], look: &Look) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    #[test]
-    fn units_are_told_in_columns() {
+    pub(in crate::ctl) fn sample() -> Vec<Watched> {
         let unit = |name: &str, pressure: &str, stalls: &[(&str, u64)]| Watched {
             unit: name.into(),
             pressure: pressure.into(),
@@ -54,16 +53,20 @@ mod tests {
                 .map(|(outcome, count)| ((*outcome).to_owned(), *count))
                 .collect(),
         };
-        let watched = [
+        vec![
             unit(
                 "a-long-name.service",
                 "memory full 400ms/1s",
                 &[("killed", 1), ("too-short", 12)],
             ),
             unit("b.slice", "io some 1s/10s for=0", &[]),
-        ];
+        ]
+    }
+
+    #[test]
+    fn units_are_told_in_columns() {
         assert_eq!(
-            text(&watched, &Look::default()),
+            text(&sample(), &Look::default()),
             "UNIT                 PRESSURE              STALLS\n\
              a-long-name.service  memory full 400ms/1s  killed 1, too-short 12\n\
              b.slice              io some 1s/10s for=0  none\n"

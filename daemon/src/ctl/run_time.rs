@@ -83,8 +83,12 @@ pub(super) fn length(text: &str) -> Result<Length, ValueError> {
 pub(super) struct Length(pub(super) Option<Duration>);
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+
+    pub(in crate::ctl) fn sample() -> impl Serialize {
+        Done::default()
+    }
 
     #[test]
     fn times_are_systemds_and_nothing_is_no_time() {

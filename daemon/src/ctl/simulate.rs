@@ -82,9 +82,13 @@ fn spared(excluded: &str) -> &str {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::ctl::victims::tests::candidate;
+
+    pub(in crate::ctl) fn sample() -> Simulation {
+        simulation("bpf:biggest-leaf")
+    }
 
     fn simulation(policy: &str) -> Simulation {
         Simulation {

@@ -167,9 +167,13 @@ fn text(frame: &Frame, look: &Look) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::ctl::list::tests::rows;
+
+    pub(in crate::ctl) fn sample() -> impl Serialize {
+        frame()
+    }
 
     fn frame() -> Frame {
         Frame {

@@ -247,12 +247,16 @@ fn policy_of(name: &str, attached: bool) -> Cell {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::ctl::usage::tests::tree;
     use crate::ctl::victims::tests::unit;
 
     const LEAF: &str = "bpf:biggest-leaf";
+
+    pub(in crate::ctl) fn sample() -> impl Serialize {
+        nodes("/", &Look::default())
+    }
 
     fn nodes(root: &str, look: &Look) -> Vec<Node> {
         let (_directory, source) = tree(&[
