@@ -105,6 +105,14 @@ mod tests {
     }
 
     #[test]
+    fn a_kill_has_the_keys_of_the_bus() {
+        let of_the_bus = crate::bus::KILL_KEYS.map(|(key, ..)| key.to_owned());
+        let told = keys(&sample("kills"));
+        let told = told.into_iter().filter(|key| !key.contains('.'));
+        assert_eq!(told.collect::<BTreeSet<_>>(), of_the_bus.into());
+    }
+
+    #[test]
     fn what_is_not_known_is_null() {
         let set = RunTime {
             unit: "a.slice".into(),
