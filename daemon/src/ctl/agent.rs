@@ -23,15 +23,15 @@ impl Agent {
     pub(super) fn start() -> Self {
         let somebody = stdin().is_terminal() && stderr().is_terminal();
         let needed = somebody && !geteuid().is_root() && Path::new(PROGRAM).exists();
-        Agent(needed.then(spawn).flatten())
+        Agent(needed.then(|| spawn(PROGRAM)).flatten())
     }
 }
 
-fn spawn() -> Option<Child> {
+fn spawn(program: &str) -> Option<Child> {
     let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).ok()?;
     // This end alone goes to the agent. No other thread of this program could start something meanwhile that would get it too.
     fcntl_setfd(&writer, FdFlags::empty()).ok()?;
-    let agent = Command::new(PROGRAM)
+    let agent = Command::new(program)
         // An agent of the person's session is asked first.
         .args(["--fallback", "--notify-fd"])
         .arg(writer.as_fd().as_raw_fd().to_string())
@@ -55,5 +55,39 @@ impl Drop for Agent {
             let _ = kill_process(pid, Signal::TERM);
         }
         let _ = agent.wait();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn an_agent_is_waited_for_and_ended_when_it_is_not_needed_any_more() {
+        let directory = tempfile::tempdir().unwrap();
+        let log = directory.path().join("log");
+        let program = directory.path().join("agent");
+        let script = format!(
+            "#!/bin/bash\nexec 2>/dev/null\nlog={}\ntrap 'echo ended >>$log; exit' TERM\n\
+             sleep 0.2\necho \"ready $1 $2\" >$log\neval \"exec $3>&-\"\n\
+             while :; do sleep 0.05; done\n",
+            log.display()
+        );
+        fs::write(&program, script).unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        let agent = Agent(spawn(program.to_str().unwrap()));
+        assert!(agent.0.is_some());
+        let said = fs::read_to_string(&log).unwrap();
+        assert_eq!(said, "ready --fallback --notify-fd\n");
+        drop(agent);
+        let said = fs::read_to_string(&log).unwrap();
+        assert!(said.ends_with("ended\n"), "{said}");
+    }
+
+    #[test]
+    fn where_there_is_none_there_is_none() {
+        assert!(spawn("/nowhere/agent").is_none());
     }
 }
