@@ -98,7 +98,7 @@ fn taking_the_memory_controller_away_ends_the_attachment_too() {
     parent.write("cgroup.subtree_control", "+memory");
     child.limit(SMALL);
     run_out(&child);
-    assert_eq!(attachments_called(&handler), []);
+    assert!(attachments_called(&handler).is_empty());
     let _second = attach(&handler, "handler", &child);
     // The old link is none of the new memcg's business.
     drop(first);
@@ -117,5 +117,5 @@ fn an_attachment_that_ended_is_not_called_for_an_oom_above() {
     offline(&handler, 1);
     let unit = slice.child("unit");
     run_out(&unit);
-    assert_eq!(attachments_called(&handler), []);
+    assert!(attachments_called(&handler).is_empty());
 }

@@ -59,8 +59,8 @@ impl SeedTree {
         assert!(self.disliked.is_running());
         assert!(self.unkillable.is_running());
         assert!(self.smaller.is_running());
-        assert_eq!(self.slice.oom_kills(), number.into());
-        assert_eq!(self.larger.oom_kills(), number.into());
+        assert_eq!(self.slice.oom_kills(), u64::from(number));
+        assert_eq!(self.larger.oom_kills(), u64::from(number));
         self.unkillable.go();
         self.unkillable.wait_ready();
     }
