@@ -2,7 +2,7 @@
 //! `bpf-oomctl`: what an administrator asks, checks and sets. What only asks works without root; what reads files, without the daemon
 //! too.
 //!
-//! One file for each command. What it shows is made by a function that is given data and a [`Look`](look::Look), and nothing else.
+//! One file for each command. What it shows is made by a function that is given data and a `Look`, and nothing else.
 
 mod agent;
 mod cat_config;
