@@ -363,6 +363,7 @@ static __always_inline void oomd_tell(u64 key, struct oomd_watch *watch,
 	event->usage = bpf_mem_cgroup_usage(domain);
 	event->outcome = outcome;
 	event->reserved = 0;
+	oomd_path_of(cgroup, &event->domain_path);
 	bpf_ringbuf_submit(event, 0);
 }
 

@@ -10,7 +10,7 @@
 #include "intf.h"
 
 /* Room for more than a hundred kills that nobody has read yet. */
-#define OOMD_EVENTS_BYTES (256 * 1024)
+#define OOMD_EVENTS_BYTES (512 * 1024)
 
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);

@@ -55,6 +55,21 @@ struct oomd_process {
 	char comm[OOMD_COMM_LEN];
 };
 
+/* A name that would begin in the last 256 bytes, and what is below, is left
+ * out.
+ */
+#define OOMD_PATH_LEN 1024
+
+/*
+ * Where a cgroup is: the names from the top of the tree to it, each behind a
+ * "/". The root has none.
+ */
+struct oomd_path {
+	__u32 len;	 /* of the text; no NUL ends it */
+	__u32 truncated; /* there is more */
+	char text[OOMD_PATH_LEN];
+};
+
 /* What tasks wait for: the numbers of the kernel's enum psi_res. */
 enum oomd_resource {
 	OOMD_RESOURCE_IO = 0,
@@ -110,6 +125,8 @@ struct oomd_kill_event {
 	__u32 kill;	       /* enum oomd_kill, how it died */
 	__u32 reason;	       /* enum oomd_reason */
 	__u32 reserved;
+	struct oomd_path domain_path;
+	struct oomd_path victim_path;
 	struct oomd_process processes[OOMD_PROCESSES_MAX];
 };
 
@@ -143,6 +160,7 @@ struct oomd_pressure_event {
 	__u64 usage;   /* bytes, of the domain */
 	__u32 outcome; /* enum oomd_outcome */
 	__u32 reserved;
+	struct oomd_path domain_path;
 };
 
 /*

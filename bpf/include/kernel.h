@@ -176,7 +176,9 @@ struct cgroup_subsys_state {
 
 struct cgroup {
 	struct cgroup_subsys_state self;
+	int level; /* of the root: 0 */
 	struct kernfs_node *kn;
+	struct cgroup *ancestors[]; /* by level, itself included */
 };
 
 typedef struct {

@@ -35,6 +35,7 @@
 #include "cooldown.bpf.h"
 #include "parameter.bpf.h"
 #include "watch.bpf.h"
+#include "path.bpf.h"
 
 typedef u64 (*oomd_score_fn)(const struct oomd_leaf *leaf);
 
@@ -336,7 +337,7 @@ static __always_inline int oomd_handle(struct bpf_oom_ctx *octx,
 	struct oomd_kill_event *event;
 	struct mem_cgroup *domain, *victim;
 	struct oomd_choice choice;
-	u64 domain_cgroup, domain_key;
+	u64 domain_cgroup, domain_key, victim_cgroup;
 	u64 exiting = 0;
 	u32 killed = 0;
 	u32 kill;
@@ -373,7 +374,8 @@ static __always_inline int oomd_handle(struct bpf_oom_ctx *octx,
 	victim = oomd_find(domain, choice.victim);
 	if (!victim)
 		goto out;
-	kill = oomd_kill_said((u64)BPF_CORE_READ(victim, css.cgroup));
+	victim_cgroup = (u64)BPF_CORE_READ(victim, css.cgroup);
+	kill = oomd_kill_said(victim_cgroup);
 
 	event = oomd_event_begin(struct oomd_kill_event);
 	if (event) {
@@ -389,6 +391,8 @@ static __always_inline int oomd_handle(struct bpf_oom_ctx *octx,
 		event->kill = kill;
 		event->reserved = 0;
 		oomd_why(oc, domain_key, event);
+		oomd_path_of(domain_cgroup, &event->domain_path);
+		oomd_path_of(victim_cgroup, &event->victim_path);
 		event->processes_total = 0;
 		event->processes_len = 0;
 	}

@@ -18,9 +18,7 @@
 #include "kernel.h"
 #include "intf.h"
 #include "settings.bpf.h"
-
-/* NAME_MAX, with the terminating NUL. */
-#define OOMD_NAME_LEN 256
+#include "path.bpf.h"
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);

@@ -15,7 +15,7 @@ const LOST: &str = "oomd_lost";
 
 /// Room for more than a hundred kills that nobody has read yet. What the
 /// programs declare does not count: they are given this buffer.
-const RING_BYTES: u32 = 256 * 1024;
+const RING_BYTES: u32 = 512 * 1024;
 
 /// Reading events failed.
 #[derive(Debug, thiserror::Error)]

@@ -2,11 +2,12 @@
 //! What an event in the ring buffer says. Pure: bytes in, a record out.
 
 use std::ffi::c_char;
+use std::fmt::Write as _;
 
 use crate::interface::{
     OOMD_EVENT_CGROUP_OFFLINE, OOMD_EVENT_KILL, OOMD_EVENT_PRESSURE, OOMD_PROCESSES_MAX,
     OOMD_REASON_ALLOCATION, OOMD_REASON_PRESSURE, oomd_event_header, oomd_kill_event,
-    oomd_offline_event, oomd_pressure_event, oomd_process, oomd_stall, read,
+    oomd_offline_event, oomd_path, oomd_pressure_event, oomd_process, oomd_stall, read,
 };
 use crate::pressure::{Outcome, Stall};
 use crate::settings::{Kill, Preference};
@@ -38,6 +39,8 @@ pub struct PressureRecord {
     pub time_ns: u64,
     /// Cgroup id of what stalled, 0 for the system.
     pub domain: u64,
+    /// Its path; see [`KillRecord::victim_path`].
+    pub domain_path: Option<String>,
     /// Its memory use, in bytes.
     pub usage: u64,
     /// The stall.
@@ -53,11 +56,17 @@ pub struct KillRecord {
     pub time_ns: u64,
     /// Cgroup id of what ran out of memory, 0 for the system.
     pub domain: u64,
+    /// Its path; see [`KillRecord::victim_path`].
+    pub domain_path: Option<String>,
     /// Cgroup id of the attachment whose handler acted, 0 for the system-wide
     /// one.
     pub attachment: u64,
     /// Cgroup id of the victim.
     pub victim: u64,
+    /// Its path, from the root of the tree, which is `/`. Unusual characters
+    /// are escaped. One that is too long (some hundred characters) ends in
+    /// `/…`. `None` if the kernel could not tell.
+    pub victim_path: Option<String>,
     /// Name of the policy.
     pub policy: String,
     /// Memory use of the domain before the kill, in bytes.
@@ -165,6 +174,7 @@ pub fn decode(bytes: &[u8], page_size: u64) -> Result<Event, DecodeError> {
             Ok(Event::Pressure(PressureRecord {
                 time_ns: event.header.time_ns,
                 domain: event.domain,
+                domain_path: path(&event.domain_path)?,
                 usage: event.usage,
                 stall: stall(&event.stall)?,
                 outcome: Outcome::decode(event.outcome).ok_or(DecodeError::Member {
@@ -204,8 +214,10 @@ fn kill(event: &oomd_kill_event, page_size: u64) -> Result<KillRecord, DecodeErr
     Ok(KillRecord {
         time_ns: event.header.time_ns,
         domain: event.domain,
+        domain_path: path(&event.domain_path)?,
         attachment: event.attachment,
         victim: event.victim,
+        victim_path: path(&event.victim_path)?,
         policy: policy(&event.header)?,
         usage_before: event.usage_before,
         victim_score: event.victim_score,
@@ -241,6 +253,33 @@ fn stall(stall: &oomd_stall) -> Result<Stall, DecodeError> {
     })
 }
 
+/// The names in a path are whoever's made the cgroups: what could end a line,
+/// or move a cursor, is told as `\xNN`, as systemd would.
+fn path(path: &oomd_path) -> Result<Option<String>, DecodeError> {
+    let text = path
+        .text
+        .get(..path.len as usize)
+        .ok_or(DecodeError::Member {
+            member: "len of a path",
+            found: path.len,
+        })?;
+    let bytes: Vec<u8> = text.iter().map(|&char| char as u8).collect();
+    let mut readable = String::with_capacity(bytes.len());
+    for char in String::from_utf8_lossy(&bytes).chars() {
+        if char.is_control() {
+            let _ = write!(readable, "\\x{:02x}", u32::from(char));
+        } else {
+            readable.push(char);
+        }
+    }
+    Ok(match (path.truncated, readable.is_empty()) {
+        (0, true) => Some("/".into()),
+        (0, false) => Some(readable),
+        (_, true) => None,
+        (_, false) => Some(readable + "/…"),
+    })
+}
+
 fn killed_process(process: &oomd_process, page_size: u64) -> KilledProcess {
     let comm = until_nul(&process.comm);
     KilledProcess {
@@ -270,7 +309,7 @@ fn until_nul(chars: &[c_char]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::interface::bytes_of;
+    use crate::interface::{OOMD_PATH_LEN, bytes_of};
     use crate::pressure::{Level, Resource};
     use std::time::Duration;
 
@@ -300,6 +339,19 @@ mod tests {
             reserved: u32::MAX,
             pages: u64::MAX,
             comm: [0xff_u8 as c_char; 16],
+        }
+    }
+
+    /// Only what is in the path was written.
+    fn path_of(path: &str) -> oomd_path {
+        let mut text = [0x7f; OOMD_PATH_LEN as usize];
+        for (to, from) in text.iter_mut().zip(path.bytes()) {
+            *to = from as c_char;
+        }
+        oomd_path {
+            len: path.len() as u32,
+            truncated: 0,
+            text,
         }
     }
 
@@ -338,6 +390,8 @@ mod tests {
                 resource: 99,
                 ..stall()
             },
+            domain_path: path_of("/a.slice"),
+            victim_path: path_of("/a.slice/x.service"),
             processes,
         }
     }
@@ -350,8 +404,10 @@ mod tests {
             Event::Kill(KillRecord {
                 time_ns: 1_000_000_007,
                 domain: 11,
+                domain_path: Some("/a.slice".into()),
                 attachment: 12,
                 victim: 13,
+                victim_path: Some("/a.slice/x.service".into()),
                 policy: "biggest-leaf".into(),
                 usage_before: 80 << 20,
                 victim_score: 99,
@@ -392,6 +448,43 @@ mod tests {
         // Whatever the counter said, the product does not wrap around.
         assert_eq!(record.processes[63].bytes, u64::MAX);
         assert_eq!(record.processes[63].comm, "\u{fffd}".repeat(16));
+    }
+
+    #[test]
+    fn a_path_is_from_the_root_and_what_is_missing_is_marked() {
+        let told = |text: &str, truncated| {
+            path(&oomd_path {
+                truncated,
+                ..path_of(text)
+            })
+            .unwrap()
+        };
+        assert_eq!(told("", 0).as_deref(), Some("/"));
+        assert_eq!(told("/a.slice/é", 0).as_deref(), Some("/a.slice/é"));
+        assert_eq!(told("/a.slice/b", 1).as_deref(), Some("/a.slice/b/…"));
+        // Nothing could be read. That is not the root.
+        assert_eq!(told("", 1), None);
+    }
+
+    #[test]
+    fn whoever_makes_a_cgroup_cannot_write_lines_with_its_name() {
+        let mut event = path_of("/x.scope/a\nUNIT=b\u{1b}[2J\u{85}\\x2d");
+        assert_eq!(
+            path(&event).unwrap().as_deref(),
+            Some("/x.scope/a\\x0aUNIT=b\\x1b[2J\\x85\\x2d")
+        );
+        event.len = 2;
+        event.text[1] = 0xff_u8 as c_char;
+        assert_eq!(path(&event).unwrap().as_deref(), Some("/\u{fffd}"));
+    }
+
+    #[test]
+    fn a_path_that_is_longer_than_its_room_is_no_path() {
+        let mut event = kill_event();
+        event.victim_path.len = OOMD_PATH_LEN;
+        assert!(decode(bytes_of(&event), PAGE).is_ok());
+        event.victim_path.len += 1;
+        assert!(decode(bytes_of(&event), PAGE).is_err());
     }
 
     #[test]
@@ -482,11 +575,13 @@ mod tests {
             usage: 10,
             outcome: 3,
             reserved: 0,
+            domain_path: path_of("/b.slice"),
         };
         let Event::Pressure(record) = decode(bytes_of(&event), PAGE).unwrap() else {
             panic!("no stall");
         };
         assert_eq!((record.domain, record.usage), (9, 10));
+        assert_eq!(record.domain_path.as_deref(), Some("/b.slice"));
         assert_eq!(record.outcome, Outcome::Reported);
         event.outcome = 10;
         assert!(decode(bytes_of(&event), PAGE).is_err());

@@ -13,6 +13,7 @@ mod memcg_refs;
 mod memcg_stats;
 mod offline;
 mod parameters;
+mod paths;
 mod preference;
 mod pressure;
 mod pressure_cgroups;

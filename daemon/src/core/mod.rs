@@ -474,6 +474,7 @@ impl<E: Engine> Core<E> {
     fn tell_stall(&mut self, stalled: Stalled) {
         let unit = self
             .path(stalled.domain)
+            .or_else(|| stalled.domain_path.clone())
             .map(|path| unit_name::of_cgroup(&path).unit);
         let policy = unit.map_or(Policy::Kernel, |unit| self.units.world().policy(&unit));
         let victim = match (&policy, stalled.outcome) {

@@ -343,6 +343,7 @@ impl From<bpf_oomd_bpf::Event> for Event {
             bpf_oomd_bpf::Event::Pressure(record) => Event::Stalled(Stalled {
                 time_ns: record.time_ns,
                 domain: CgroupId(record.domain),
+                domain_path: record.domain_path,
                 usage: record.usage,
                 stall: record.stall,
                 outcome: record.outcome,
@@ -350,8 +351,10 @@ impl From<bpf_oomd_bpf::Event> for Event {
             bpf_oomd_bpf::Event::Kill(record) => Event::Kill(Kill {
                 time_ns: record.time_ns,
                 domain: CgroupId(record.domain),
+                domain_path: record.domain_path,
                 attachment: CgroupId(record.attachment),
                 victim: CgroupId(record.victim),
+                victim_path: record.victim_path,
                 program: record.policy,
                 usage_before: record.usage_before,
                 victim_bytes: record.victim_bytes,

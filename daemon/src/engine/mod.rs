@@ -121,6 +121,8 @@ pub struct Stalled {
     pub time_ns: u64,
     /// What stalled.
     pub domain: CgroupId,
+    /// Where that is; see [`Kill::victim_path`].
+    pub domain_path: Option<String>,
     /// Its memory use, in bytes.
     pub usage: u64,
     /// How it stalled.
@@ -177,12 +179,16 @@ pub struct Kill {
     pub time_ns: u64,
     /// What ran out of memory.
     pub domain: CgroupId,
+    /// Where that is; see [`Kill::victim_path`].
+    pub domain_path: Option<String>,
     /// The stall for which the OOM was declared; None if an allocation failed.
     pub stall: Option<Stall>,
     /// The attachment that decided.
     pub attachment: CgroupId,
     /// The leaf that was chosen.
     pub victim: CgroupId,
+    /// Where that is, as the kernel said when it killed. A path that is very long ends in `/…`.
+    pub victim_path: Option<String>,
     /// Name of the policy program.
     pub program: String,
     /// Memory use of the domain before, in bytes.

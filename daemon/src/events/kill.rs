@@ -23,12 +23,12 @@ pub struct Report {
     victim: Place,
 }
 
-/// Finds out what the ids of a kill stand for. `path` tells the path of a cgroup, if it is known.
+/// Finds out what the ids of a kill stand for. `path` tells the path of a cgroup, if it is known; otherwise it is as the kernel says.
 pub fn describe(kill: Kill, path: impl Fn(CgroupId) -> Option<String>) -> Report {
     Report {
-        domain: Place::new(path(kill.domain)),
+        domain: Place::new(path(kill.domain).or_else(|| kill.domain_path.clone())),
         attachment: Place::new(path(kill.attachment)),
-        victim: Place::new(path(kill.victim)),
+        victim: Place::new(path(kill.victim).or_else(|| kill.victim_path.clone())),
         kill,
     }
 }
@@ -193,9 +193,11 @@ mod tests {
         Kill {
             time_ns: 5_000_000_000,
             domain: CgroupId(10),
+            domain_path: None,
             stall: None,
             attachment: CgroupId(10),
             victim: CgroupId(20),
+            victim_path: None,
             program: "biggest-leaf".into(),
             usage_before: 80 << 20,
             victim_bytes: 31 << 20,
@@ -250,6 +252,19 @@ mod tests {
             message(kill(), &[]),
             "a cgroup that is gone (id 10) ran out of memory (used 80.0M): \
              policy biggest-leaf chose a cgroup that is gone (id 20), 31.0M in 2 processes"
+        );
+    }
+
+    #[test]
+    fn what_nobody_here_knows_is_where_the_kernel_says() {
+        let kill = Kill {
+            domain_path: Some("/wrong.slice".into()),
+            victim_path: Some("/a.slice/y.service/…".into()),
+            ..kill()
+        };
+        assert_eq!(
+            message(kill, &[(10, "/a.slice")]),
+            "a.slice ran out of memory (used 80.0M): policy biggest-leaf chose y.service, 31.0M in 2 processes"
         );
     }
 

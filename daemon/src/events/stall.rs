@@ -25,7 +25,7 @@ pub struct Report {
 }
 
 /// Finds out what the ids stand for. `policy` has the say about the domain; `victim` is whom it would have chosen. `path` tells the path
-/// of a cgroup, if it is known.
+/// of a cgroup, if it is known; that of what stalled is otherwise as the kernel says.
 pub fn describe(
     stalled: Stalled,
     policy: Policy,
@@ -33,7 +33,7 @@ pub fn describe(
     path: impl Fn(CgroupId) -> Option<String>,
 ) -> Report {
     Report {
-        domain: Place::new(path(stalled.domain)),
+        domain: Place::new(path(stalled.domain).or_else(|| stalled.domain_path.clone())),
         victim: victim.map(|victim| {
             let place = Place::new(path(victim.cgroup));
             (victim, place)
@@ -188,6 +188,7 @@ mod tests {
         Stalled {
             time_ns: 1,
             domain: CgroupId(10),
+            domain_path: None,
             usage: 80 << 20,
             stall: Stall {
                 resource: bpf_oomd_bpf::pressure::Resource::Memory,
