@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Compiles every `policies/*.bpf.c` and `pressure.bpf.c` to a BPF object, and
-//! makes Rust types of `include/intf.h`.
+//! Compiles every `policies/*.bpf.c`, `pressure.bpf.c` and `kernel_kills.bpf.c`
+//! to a BPF object, and makes Rust types of `include/intf.h`.
 //!
 //! `BPF_OOMD_CLANG` names the compiler (default `clang-19`; clang 14 is known
 //! to miscompile `bool` kfunc results). The BPF helper headers are those of the
@@ -16,8 +16,8 @@ use std::process::Command;
 use anyhow::{Context as _, Result, bail, ensure};
 
 const DEFAULT_CLANG: &str = "clang-19";
-/// The one object that is no policy.
-const PRESSURE: &str = "pressure.bpf.c";
+/// The objects that are no policies.
+const OTHERS: [&str; 2] = ["kernel_kills", "pressure"];
 
 fn main() -> Result<()> {
     let root = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").context("CARGO_MANIFEST_DIR")?);
@@ -30,7 +30,9 @@ fn main() -> Result<()> {
     println!("cargo::rerun-if-env-changed=BPF_OOMD_CLANG");
     println!("cargo::rerun-if-changed=include");
     println!("cargo::rerun-if-changed=policies");
-    println!("cargo::rerun-if-changed={PRESSURE}");
+    for other in OTHERS {
+        println!("cargo::rerun-if-changed={other}.bpf.c");
+    }
     println!("cargo::metadata=include={}", include.display());
     println!("cargo::metadata=libbpf_include={}", libbpf.display());
     // For the tests of this crate, which compile what the manual shows.
@@ -46,8 +48,11 @@ fn main() -> Result<()> {
         let object = out.join("policies").join(format!("{name}.bpf.o"));
         compile(source, &object, &include, &libbpf)?;
     }
-    let object = out.join("pressure.bpf.o");
-    compile(&root.join(PRESSURE), &object, &include, &libbpf)?;
+    for other in OTHERS {
+        let source = root.join(format!("{other}.bpf.c"));
+        let object = out.join(format!("{other}.bpf.o"));
+        compile(&source, &object, &include, &libbpf)?;
+    }
     fs::write(out.join("objects.rs"), embed(&policies)?).context("writing objects.rs")
 }
 
@@ -135,10 +140,13 @@ fn embed(policies: &[(String, PathBuf)]) -> Result<String> {
     writeln!(code, "];")?;
     let names: Vec<&str> = policies.iter().map(|(name, _)| name.as_str()).collect();
     writeln!(code, "pub(crate) static NAMES: &[&str] = &{names:?};")?;
-    writeln!(
-        code,
-        "pub(crate) static PRESSURE: Bytes = {};",
-        include("pressure")
-    )?;
+    for other in OTHERS {
+        writeln!(
+            code,
+            "pub(crate) static {}: Bytes = {};",
+            other.to_uppercase(),
+            include(other)
+        )?;
+    }
     Ok(code)
 }

@@ -32,6 +32,7 @@ enum oomd_event_kind {
 	OOMD_EVENT_KILL = 1,
 	OOMD_EVENT_CGROUP_OFFLINE = 2,
 	OOMD_EVENT_PRESSURE = 3,
+	OOMD_EVENT_KERNEL_KILL = 4,
 };
 
 /* Every event in the ring buffer starts with this. */
@@ -103,7 +104,8 @@ struct oomd_stall {
 /* Who declared an OOM. */
 enum oomd_reason {
 	OOMD_REASON_ALLOCATION = 0, /* one that failed */
-	OOMD_REASON_PRESSURE = 1,   /* oomd_kill_event.stall says more */
+	OOMD_REASON_PRESSURE = 1,   /* the event's stall says more */
+	OOMD_REASON_SYSRQ = 2,	    /* somebody who pressed Alt-SysRq-F */
 };
 
 /* OOMD_EVENT_KILL: a handler chose a leaf and killed in it. */
@@ -123,6 +125,36 @@ struct oomd_kill_event {
 	__u32 processes_len;   /* of them, described below */
 	__u32 preference;      /* enum oomd_preference, of the victim */
 	__u32 kill;	       /* enum oomd_kill, how it died */
+	__u32 reason;	       /* enum oomd_reason */
+	__u32 reserved;
+	struct oomd_path domain_path;
+	struct oomd_path victim_path;
+	struct oomd_process processes[OOMD_PROCESSES_MAX];
+};
+
+/*
+ * OOMD_EVENT_KERNEL_KILL: the kernel's own killer chose a process. There is no
+ * policy in it.
+ */
+struct oomd_kernel_kill_event {
+	struct oomd_event_header header;
+	struct oomd_stall stall; /* as in oomd_kill_event */
+	__u64 domain;		 /* cgroup id of what ran out, 0: the system */
+	/*
+	 * Cgroup id of what died: that of the process, or the one above with
+	 * memory.oom.group.
+	 */
+	__u64 victim;
+	/* Used by the domain before: the kernel counts a cgroup's pages. */
+	__u64 usage_pages;
+	__u64 usage_bytes;   /* of the system, then the other one is 0 */
+	__s64 victim_score;  /* what the kernel made of the process, in pages */
+	__u64 victim_pages;  /* of all processes, as in oomd_process */
+	__s32 oom_score_adj; /* of the process that was chosen */
+	__u32 processes_total; /* that were killed */
+	__u32 processes_len;   /* of them, described below, the chosen one first
+				*/
+	__u32 kill;	       /* enum oomd_kill: with memory.oom.group all */
 	__u32 reason;	       /* enum oomd_reason */
 	__u32 reserved;
 	struct oomd_path domain_path;

@@ -109,6 +109,8 @@ struct signal_struct {
 	struct mm_struct *oom_mm;
 };
 
+struct css_set;
+
 struct task_struct {
 	unsigned int flags;
 	int pid;
@@ -117,6 +119,8 @@ struct task_struct {
 	char comm[16];
 	struct mm_struct *mm;
 	struct signal_struct *signal;
+	struct task_struct *group_leader;
+	struct css_set *cgroups;
 };
 
 /* ---- cgroups ------------------------------------------------------------ */
@@ -181,6 +185,17 @@ struct cgroup {
 	struct cgroup *ancestors[]; /* by level, itself included */
 };
 
+/* Of the enum only the name counts, see below. */
+enum cgroup_subsys_id {
+	memory_cgrp_id,
+};
+
+/* The cgroups of a task. */
+struct css_set {
+	struct cgroup_subsys_state *subsys[1]; /* by enum cgroup_subsys_id */
+	struct cgroup *dfl_cgrp;	       /* in the tree of cgroup v2 */
+};
+
 typedef struct {
 	s64 counter;
 } atomic_long_t;
@@ -194,6 +209,8 @@ struct page_counter {
 struct mem_cgroup {
 	struct cgroup_subsys_state css;
 	struct page_counter memory;
+	bool oom_group;			/* memory.oom.group */
+	atomic_long_t memory_events[1]; /* by enum memcg_memory_event */
 };
 
 /* Of the three enums below only the names count: use bpf_core_enum_value(),
@@ -230,6 +247,9 @@ struct oom_control {
 	struct mem_cgroup *memcg; /* NULL: the whole system is out of memory */
 	int order;
 	unsigned long totalpages;
+	/* By the kernel's own killer, and how it rates the task. */
+	struct task_struct *chosen;
+	long chosen_points;
 	/* Read-only for BPF. */
 	bool bpf_memory_freed;
 	const char *bpf_policy_name;

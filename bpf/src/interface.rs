@@ -28,6 +28,8 @@ unsafe impl Plain for oomd_event_header {}
 // SAFETY: as above.
 unsafe impl Plain for oomd_kill_event {}
 // SAFETY: as above.
+unsafe impl Plain for oomd_kernel_kill_event {}
+// SAFETY: as above.
 unsafe impl Plain for oomd_offline_event {}
 // SAFETY: as above.
 unsafe impl Plain for oomd_settings {}

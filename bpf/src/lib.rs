@@ -6,6 +6,7 @@
 //! |---|---|---|
 //! | [`policy`] | policy programs: load, ranking | yes |
 //! | [`triggers`] | the program that declares an OOM when a cgroup stalls | yes |
+//! | [`kernel_kills`] | the programs that record kills by the kernel's own killer | yes |
 //! | [`shared`] | the maps that all programs share | yes |
 //! | [`events`] | of these, the ring buffer | yes |
 //! | [`record`] | what an event says | no |
@@ -14,11 +15,13 @@
 //! | [`candidate`] | what a ranking says | no |
 //! | [`parameter`] | what a policy can be told by name | setting one |
 //!
-//! Attaching is the engine's business; this crate hands out the map to attach.
+//! Attaching to cgroups is the engine's business; this crate hands out the map to
+//! attach.
 
 pub mod candidate;
 pub mod events;
 mod interface;
+pub mod kernel_kills;
 mod libbpf_log;
 mod map;
 mod object;
@@ -33,11 +36,14 @@ pub mod triggers;
 
 pub use candidate::{Candidate, Excluded, Ranking};
 pub use events::EventsError;
+pub use kernel_kills::KernelKills;
 pub use map::MapError;
 pub use parameter::{Parameter, ParameterKind};
 pub use policy::{PolicyProgram, policy_names, policy_parameters};
 pub use pressure::{CgroupPressure, Outcome, Pressure, Stall, Trigger, Watch};
-pub use record::{DecodeError, Event, KillRecord, KilledProcess, PressureRecord};
+pub use record::{
+    DecodeError, Event, KernelKillRecord, KillRecord, KilledProcess, PressureRecord, Reason,
+};
 pub use settings::{CgroupSettings, Kill, PolicyMark, Preference};
 pub use shared::SharedMaps;
 pub use struct_ops::LoadError;

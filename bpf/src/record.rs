@@ -5,9 +5,10 @@ use std::ffi::c_char;
 use std::fmt::Write as _;
 
 use crate::interface::{
-    OOMD_EVENT_CGROUP_OFFLINE, OOMD_EVENT_KILL, OOMD_EVENT_PRESSURE, OOMD_PROCESSES_MAX,
-    OOMD_REASON_ALLOCATION, OOMD_REASON_PRESSURE, oomd_event_header, oomd_kill_event,
-    oomd_offline_event, oomd_path, oomd_pressure_event, oomd_process, oomd_stall, read,
+    OOMD_EVENT_CGROUP_OFFLINE, OOMD_EVENT_KERNEL_KILL, OOMD_EVENT_KILL, OOMD_EVENT_PRESSURE,
+    OOMD_REASON_ALLOCATION, OOMD_REASON_PRESSURE, OOMD_REASON_SYSRQ, oomd_event_header,
+    oomd_kernel_kill_event, oomd_kill_event, oomd_offline_event, oomd_path, oomd_pressure_event,
+    oomd_process, oomd_stall, read,
 };
 use crate::pressure::{Outcome, Stall};
 use crate::settings::{Kill, Preference};
@@ -17,7 +18,9 @@ use crate::settings::{Kill, Preference};
 pub enum Event {
     /// A handler chose a victim and killed.
     Kill(KillRecord),
-    /// A stall of which no kill record tells.
+    /// The kernel's own killer chose a victim and killed.
+    KernelKill(KernelKillRecord),
+    /// A stall of which no policy's kill record tells.
     Pressure(PressureRecord),
     /// A cgroup with an attachment or a trigger is gone, and these with it. The
     /// program has dropped the cgroup's settings already.
@@ -97,6 +100,50 @@ pub struct KillRecord {
     pub processes: Vec<KilledProcess>,
 }
 
+/// One kill by the kernel's own killer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KernelKillRecord {
+    /// When the victim had been chosen, in nanoseconds of `CLOCK_BOOTTIME`.
+    pub time_ns: u64,
+    /// Why somebody had to die.
+    pub reason: Reason,
+    /// Cgroup id of what ran out of memory, 0 for the system.
+    pub domain: u64,
+    /// Its path; see [`KillRecord::victim_path`].
+    pub domain_path: Option<String>,
+    /// Memory use of the domain before the kill, in bytes.
+    pub usage_before: u64,
+    /// Cgroup id of what died: that of the process that was chosen, or one
+    /// above that dies whole (`memory.oom.group`).
+    pub victim: u64,
+    /// Its path; see [`KillRecord::victim_path`].
+    pub victim_path: Option<String>,
+    /// Whether all of it died, or the process alone.
+    pub kill: Kill,
+    /// How the kernel rated the process, in pages. 0 if it took the one that
+    /// allocated (sysctl `vm.oom_kill_allocating_task`).
+    pub victim_score: i64,
+    /// The process's `oom_score_adj`, which is part of that.
+    pub oom_score_adj: i32,
+    /// Memory of all processes that died, counted as in [`KilledProcess`].
+    pub victim_bytes: u64,
+    /// How many these were.
+    pub processes_total: u32,
+    /// The first 64 of them, and of these the first is the one that was chosen.
+    pub processes: Vec<KilledProcess>,
+}
+
+/// Why somebody had to die.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// An allocation failed.
+    Allocation,
+    /// Something stalled.
+    Pressure(Stall),
+    /// Somebody asked for it with sysrq-f.
+    Sysrq,
+}
+
 /// A process of a victim.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KilledProcess {
@@ -158,6 +205,10 @@ pub fn decode(bytes: &[u8], page_size: u64) -> Result<Event, DecodeError> {
             let event: oomd_kill_event = exact(bytes, header.kind)?;
             kill(&event, page_size).map(Event::Kill)
         }
+        OOMD_EVENT_KERNEL_KILL => {
+            let event: oomd_kernel_kill_event = exact(bytes, header.kind)?;
+            kernel_kill(&event, page_size).map(Event::KernelKill)
+        }
         OOMD_EVENT_CGROUP_OFFLINE => {
             let event: oomd_offline_event = exact(bytes, header.kind)?;
             Ok(Event::CgroupOffline {
@@ -198,19 +249,6 @@ fn exact<T: crate::interface::Plain>(bytes: &[u8], kind: u32) -> Result<T, Decod
 }
 
 fn kill(event: &oomd_kill_event, page_size: u64) -> Result<KillRecord, DecodeError> {
-    let described = event.processes_len;
-    if described > OOMD_PROCESSES_MAX || described > event.processes_total {
-        return Err(DecodeError::Member {
-            member: "processes_len",
-            found: described,
-        });
-    }
-    let processes = event
-        .processes
-        .iter()
-        .take(described as usize)
-        .map(|process| killed_process(process, page_size))
-        .collect();
     Ok(KillRecord {
         time_ns: event.header.time_ns,
         domain: event.domain,
@@ -226,24 +264,86 @@ fn kill(event: &oomd_kill_event, page_size: u64) -> Result<KillRecord, DecodeErr
             member: "preference",
             found: event.preference,
         })?,
-        kill: Kill::decode(event.kill).ok_or(DecodeError::Member {
-            member: "kill",
-            found: event.kill,
-        })?,
-        stall: match event.reason {
-            OOMD_REASON_ALLOCATION => None,
-            OOMD_REASON_PRESSURE => Some(stall(&event.stall)?),
-            found => {
-                let member = "reason";
-                return Err(DecodeError::Member { member, found });
-            }
+        kill: what_died(event.kill)?,
+        stall: match reason(event.reason, &event.stall)? {
+            Reason::Pressure(stall) => Some(stall),
+            Reason::Allocation | Reason::Sysrq => None,
         },
         candidates: event.candidates,
         handler_us: event.handler_ns / 1000,
         killed: event.killed,
         processes_total: event.processes_total,
-        processes,
+        processes: processes(
+            &event.processes,
+            event.processes_len,
+            event.processes_total,
+            page_size,
+        )?,
     })
+}
+
+fn kernel_kill(
+    event: &oomd_kernel_kill_event,
+    page_size: u64,
+) -> Result<KernelKillRecord, DecodeError> {
+    let bytes = |pages: u64| pages.saturating_mul(page_size);
+    Ok(KernelKillRecord {
+        time_ns: event.header.time_ns,
+        reason: reason(event.reason, &event.stall)?,
+        domain: event.domain,
+        domain_path: path(&event.domain_path)?,
+        usage_before: bytes(event.usage_pages).saturating_add(event.usage_bytes),
+        victim: event.victim,
+        victim_path: path(&event.victim_path)?,
+        kill: what_died(event.kill)?,
+        victim_score: event.victim_score,
+        oom_score_adj: event.oom_score_adj,
+        victim_bytes: bytes(event.victim_pages),
+        processes_total: event.processes_total,
+        processes: processes(
+            &event.processes,
+            event.processes_len,
+            event.processes_total,
+            page_size,
+        )?,
+    })
+}
+
+fn what_died(kill: u32) -> Result<Kill, DecodeError> {
+    Kill::decode(kill).ok_or(DecodeError::Member {
+        member: "kill",
+        found: kill,
+    })
+}
+
+fn reason(reason: u32, of_pressure: &oomd_stall) -> Result<Reason, DecodeError> {
+    match reason {
+        OOMD_REASON_ALLOCATION => Ok(Reason::Allocation),
+        OOMD_REASON_PRESSURE => stall(of_pressure).map(Reason::Pressure),
+        OOMD_REASON_SYSRQ => Ok(Reason::Sysrq),
+        found => {
+            let member = "reason";
+            Err(DecodeError::Member { member, found })
+        }
+    }
+}
+
+fn processes(
+    all: &[oomd_process],
+    described: u32,
+    total: u32,
+    page_size: u64,
+) -> Result<Vec<KilledProcess>, DecodeError> {
+    match all.get(..described as usize) {
+        Some(processes) if described <= total => Ok(processes
+            .iter()
+            .map(|process| killed_process(process, page_size))
+            .collect()),
+        _ => Err(DecodeError::Member {
+            member: "processes_len",
+            found: described,
+        }),
+    }
 }
 
 fn stall(stall: &oomd_stall) -> Result<Stall, DecodeError> {
@@ -309,7 +409,7 @@ fn until_nul(chars: &[c_char]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::interface::{OOMD_PATH_LEN, bytes_of};
+    use crate::interface::{OOMD_PATH_LEN, OOMD_PROCESSES_MAX, bytes_of};
     use crate::pressure::{Level, Resource};
     use std::time::Duration;
 
@@ -557,10 +657,111 @@ mod tests {
             over_high: true,
         };
         assert_eq!(record.stall, Some(expected));
-        event.reason = 2;
+        event.reason = 3;
         assert!(decode(bytes_of(&event), PAGE).is_err());
         event.reason = OOMD_REASON_PRESSURE;
         event.stall.level = 2;
+        assert!(decode(bytes_of(&event), PAGE).is_err());
+    }
+
+    fn kernel_kill_event() -> oomd_kernel_kill_event {
+        let mut header = header(OOMD_EVENT_KERNEL_KILL);
+        header.policy = [0; 64];
+        let policys = kill_event();
+        oomd_kernel_kill_event {
+            header,
+            stall: policys.stall,
+            domain: 11,
+            victim: 13,
+            usage_pages: 20480,
+            usage_bytes: 0,
+            victim_score: -3,
+            victim_pages: 7680,
+            oom_score_adj: -500,
+            processes_total: 2,
+            processes_len: 2,
+            kill: 1,
+            reason: OOMD_REASON_ALLOCATION,
+            reserved: 0,
+            domain_path: policys.domain_path,
+            victim_path: policys.victim_path,
+            processes: policys.processes,
+        }
+    }
+
+    fn kernel_kill_of(event: &oomd_kernel_kill_event) -> KernelKillRecord {
+        match decode(bytes_of(event), PAGE).unwrap() {
+            Event::KernelKill(record) => record,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_kill_by_the_kernel_is_told_in_bytes() {
+        assert_eq!(
+            kernel_kill_of(&kernel_kill_event()),
+            KernelKillRecord {
+                time_ns: 1_000_000_007,
+                reason: Reason::Allocation,
+                domain: 11,
+                domain_path: Some("/a.slice".into()),
+                usage_before: 80 << 20,
+                victim: 13,
+                victim_path: Some("/a.slice/x.service".into()),
+                kill: Kill::Process,
+                victim_score: -3,
+                oom_score_adj: -500,
+                victim_bytes: 30 << 20,
+                processes_total: 2,
+                processes: vec![
+                    KilledProcess {
+                        pid: 100,
+                        comm: "hog".into(),
+                        bytes: 30 << 20,
+                    },
+                    KilledProcess {
+                        pid: 101,
+                        comm: "sixteen-letters!".into(),
+                        bytes: 0,
+                    },
+                ],
+            }
+        );
+    }
+
+    #[test]
+    fn the_systems_use_is_counted_in_bytes_and_a_cgroups_in_pages() {
+        let mut event = kernel_kill_event();
+        event.usage_pages = 0;
+        event.usage_bytes = 12345;
+        assert_eq!(kernel_kill_of(&event).usage_before, 12345);
+    }
+
+    #[test]
+    fn a_kill_by_the_kernel_tells_why() {
+        let mut event = kernel_kill_event();
+        event.reason = OOMD_REASON_SYSRQ;
+        assert_eq!(kernel_kill_of(&event).reason, Reason::Sysrq);
+        event.reason = OOMD_REASON_PRESSURE;
+        // The stall in there is none.
+        assert!(decode(bytes_of(&event), PAGE).is_err());
+        event.stall = stall();
+        let reason = kernel_kill_of(&event).reason;
+        assert!(
+            matches!(reason, Reason::Pressure(Stall { max_events: 7, .. })),
+            "{reason:?}"
+        );
+    }
+
+    #[test]
+    fn more_processes_than_there_are_cannot_be_described() {
+        let mut event = kernel_kill_event();
+        event.processes_total = 1;
+        assert!(decode(bytes_of(&event), PAGE).is_err());
+        event.processes_total = 1000;
+        event.processes_len = OOMD_PROCESSES_MAX;
+        assert_eq!(kernel_kill_of(&event).processes.len(), 64);
+        event.processes_len += 1;
         assert!(decode(bytes_of(&event), PAGE).is_err());
     }
 
@@ -591,6 +792,7 @@ mod tests {
     fn every_truncation_is_an_error() {
         for whole in [
             bytes_of(&kill_event()),
+            bytes_of(&kernel_kill_event()),
             bytes_of(&oomd_offline_event {
                 header: header(OOMD_EVENT_CGROUP_OFFLINE),
                 cgroup_id: 77,
@@ -627,7 +829,7 @@ mod tests {
 
     #[test]
     fn an_unknown_kind_is_an_error() {
-        for kind in [0, 4, u32::MAX] {
+        for kind in [0, 5, u32::MAX] {
             let mut event = kill_event();
             event.header.kind = kind;
             assert_eq!(decode(bytes_of(&event), PAGE), Err(DecodeError::Kind(kind)));

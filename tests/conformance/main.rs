@@ -6,6 +6,7 @@
 mod churn;
 mod cooldown;
 mod declare;
+mod kernel_kills;
 mod kill;
 mod links;
 mod many;

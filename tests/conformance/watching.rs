@@ -7,7 +7,8 @@ use std::time::Duration;
 use bpf_oomd::engine::kernel::struct_ops_link;
 use bpf_oomd_bpf::pressure::{Action, Level, Resource};
 use bpf_oomd_bpf::{
-    CgroupPressure, Event, KillRecord, Outcome, Pressure, PressureProgram, PressureRecord, Trigger,
+    CgroupPressure, Event, KernelKillRecord, KillRecord, Outcome, Pressure, PressureProgram,
+    PressureRecord, Trigger,
 };
 use bpf_oomd_tests::cgroup::{Cgroup, MIB};
 use bpf_oomd_tests::hog::Hog;
@@ -42,6 +43,7 @@ pub struct Watching {
 #[derive(Debug, Default)]
 pub struct Reports {
     pub kills: Vec<KillRecord>,
+    pub kernel_kills: Vec<KernelKillRecord>,
     pub stalls: Vec<PressureRecord>,
     /// Cgroups that are gone with their trigger.
     pub gone: Vec<u64>,
@@ -147,6 +149,7 @@ impl Watching {
         let mut reports = Reports::default();
         let drained = self.loaded.shared.drain(|event| match event {
             Event::Kill(kill) => reports.kills.push(kill),
+            Event::KernelKill(kill) => reports.kernel_kills.push(kill),
             Event::Pressure(record) => reports.stalls.push(record),
             Event::CgroupOffline {
                 cgroup_id,

@@ -689,7 +689,8 @@ fn while_ooms_come_one_after_the_other_policies_can_be_set_and_reset() {
 
     // Each kill by the policy is in the journal with its victim, and there is no other.
     let kill = format!("MESSAGE_ID={KILL_MESSAGE_ID}");
-    let kills = || journal.entries(&[&kill]);
+    let policys = "OOM_POLICY=biggest-leaf";
+    let kills = || journal.entries(&[&kill, policys]);
     eventually("all kills are told", || {
         kills().len() >= by_policy.iter().sum()
     });

@@ -136,6 +136,7 @@ fn without_a_policy_the_report_says_default() {
     let tree = SeedUnits::start(&[]);
     assert!(attachments().is_empty(), "{:?}", attachments());
     let before = main_pids();
+    let disliked_pid = show(DISLIKED, "MainPID");
     let log = Kmsg::before_a_report();
     let journal = Journal::from_now();
 
@@ -157,10 +158,31 @@ fn without_a_policy_the_report_says_default() {
     );
     assert_eq!(show_number(UNKILLABLE, "MainPID"), before[1].1);
     assert_eq!(show(SMALLER, "ActiveState"), "active");
+    // The kernel's kills are told like a policy's, where one looks for what happened to the unit.
+    let kill = format!("MESSAGE_ID={KILL_MESSAGE_ID}");
+    let entry = journal.wait_for(&[&format!("OBJECT_SYSTEMD_UNIT={DISLIKED}"), &kill]);
+    assert_eq!(field(&entry, "VICTIM_UNIT"), DISLIKED);
+    assert_eq!(field(&entry, "OOM_DOMAIN_UNIT"), SLICE);
+    assert_eq!(field(&entry, "OOM_REASON"), "limit");
+    assert_eq!(field(&entry, "OOM_KILL"), "process");
+    assert_eq!(field(&entry, "VICTIM_OOM_SCORE_ADJ"), "1000");
+    let bytes = number(&entry, "VICTIM_BYTES");
+    assert!((10 * MIB..12 * MIB).contains(&bytes), "{bytes}");
+    let process: Vec<&str> = field(&entry, "VICTIM_PROCESSES").split(' ').collect();
+    assert_eq!([process[0], process[2]], [&*disliked_pid, "bpf-oomd-hog"]);
+    let message = field(&entry, "MESSAGE");
     assert!(
-        journal
-            .entries(&[&format!("MESSAGE_ID={KILL_MESSAGE_ID}")])
-            .is_empty(),
-        "the daemon reported a kill that no policy made"
+        message.starts_with(&format!("{SLICE} ran out of memory (used 7"))
+            && message.contains(&format!("): the kernel chose {DISLIKED}, 10."))
+            && message.ends_with("M in 1 process (bpf-oomd-hog)"),
+        "{message}"
+    );
+    let kills = journal.entries(&[&kill]);
+    assert_eq!(kills.len(), policies.len(), "{kills:#?}");
+    assert!(
+        kills
+            .iter()
+            .all(|entry| field(entry, "OOM_POLICY") == "kernel"),
+        "{kills:#?}"
     );
 }

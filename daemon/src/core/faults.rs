@@ -18,6 +18,8 @@ pub(super) enum Subject {
     RunTime,
     /// The daemon's name on the bus.
     Bus,
+    /// What this kernel lacks.
+    Kernel,
     /// A unit.
     Unit(String),
 }
@@ -28,6 +30,7 @@ impl fmt::Display for Subject {
             Subject::Configuration => "configuration",
             Subject::RunTime => "run-time settings",
             Subject::Bus => "D-Bus",
+            Subject::Kernel => "kernel",
             Subject::Unit(name) => name,
         })
     }
@@ -97,7 +100,7 @@ fn news<'a>(
 fn unit(subject: &Subject) -> Option<&str> {
     match subject {
         Subject::Unit(name) => Some(name),
-        Subject::Configuration | Subject::RunTime | Subject::Bus => None,
+        Subject::Configuration | Subject::RunTime | Subject::Bus | Subject::Kernel => None,
     }
 }
 

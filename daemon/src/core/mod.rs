@@ -261,6 +261,9 @@ impl<E: Engine> Core<E> {
         {
             faults.add(Subject::Configuration, fault.clone());
         }
+        if let Some(shortcoming) = self.engine.shortcoming() {
+            faults.add(Subject::Kernel, Fault::new(shortcoming));
+        }
         // Without the bus nobody is reachable, and that is told already.
         if let (Some(fault), None) = (&self.unreachable, &self.bus_lost) {
             faults.add(Subject::Bus, fault.clone());
@@ -439,6 +442,12 @@ impl<E: Engine> Core<E> {
                 Event::Stalled(stalled) => {
                     self.shown.counters.stalls += 1;
                     self.tell_stall(stalled);
+                }
+                Event::KernelKill(kill) => {
+                    let path = |id| self.path(id);
+                    let report = events::kernel_kill::describe(kill, path);
+                    events::kernel_kill::report(&report);
+                    self.keep_kill(report.record(boottime::to_realtime));
                 }
                 Event::CgroupGone(id) => self.cgroup_is_gone(id),
             }

@@ -7,15 +7,15 @@
 mod triggers;
 
 use super::{
-    AttachError, Candidate, Engine, Event, EventsError, InterfacePart, Kill, KilledProcess,
-    ParameterError, RankingError, SettingsError, Stalled, TriggerError, Watch,
+    AttachError, Candidate, Engine, Event, EventsError, InterfacePart, KernelKill, Kill,
+    KilledProcess, ParameterError, RankingError, SettingsError, Stalled, TriggerError, Watch,
 };
 use crate::engine::probe::KernelFacts;
 use crate::fault::causes;
 use crate::policy::{self, CgroupId, Decider, OwnSettings, Trigger};
 use bpf_oomd_bpf::{
-    CgroupPressure, CgroupSettings, EventsError as RingError, MapError, PolicyMark, PolicyProgram,
-    SharedMaps, policy_parameters,
+    CgroupPressure, CgroupSettings, EventsError as RingError, KernelKills, MapError, Outcome,
+    PolicyMark, PolicyProgram, PressureRecord, SharedMaps, policy_parameters,
 };
 use std::collections::{BTreeMap, HashMap};
 use std::io;
@@ -94,15 +94,23 @@ pub struct KernelEngine {
     attachments: HashMap<CgroupId, OwnedFd>,
     /// None if this kernel does not tell BPF of pressure.
     triggers: Option<Triggers>,
+    /// Or why kills by the kernel's own killer are not recorded.
+    kernel_kills: Result<KernelKills, String>,
 }
 
 impl KernelEngine {
     /// An engine with nothing attached, on a kernel that can do this.
     pub fn new(facts: &KernelFacts) -> Result<Self, RingError> {
+        let shared = SharedMaps::new()?;
         Ok(KernelEngine {
             facts: facts.clone(),
             triggers: facts.pressure_handlers.then(Triggers::default),
-            shared: SharedMaps::new()?,
+            // Policies do without.
+            kernel_kills: KernelKills::record(&shared).map_err(|error| {
+                let why = causes(&error);
+                format!("kills by the kernel's own killer are not recorded: {why}")
+            }),
+            shared,
             programs: HashMap::new(),
             parameters: HashMap::new(),
             attachments: HashMap::new(),
@@ -262,13 +270,25 @@ impl Engine for KernelEngine {
         }
     }
 
+    fn shortcoming(&self) -> Option<&str> {
+        self.kernel_kills.as_ref().err().map(String::as_str)
+    }
+
     fn events_fd(&self) -> BorrowedFd<'_> {
         self.shared.epoll_fd()
     }
 
     fn events(&mut self, into: &mut Vec<Event>) -> Result<(), EventsError> {
+        let recorded = self.kernel_kills.is_ok();
         self.shared
-            .drain(|event| into.push(event.into()))
+            .drain(|event| match event {
+                // The kill has a record, which says more.
+                bpf_oomd_bpf::Event::Pressure(PressureRecord {
+                    outcome: Outcome::KernelKilled,
+                    ..
+                }) if recorded => {}
+                event => into.push(event.into()),
+            })
             .map_err(|error| EventsError(causes(&error)))
     }
 
@@ -334,6 +354,25 @@ impl From<bpf_oomd_bpf::Preference> for policy::Preference {
     }
 }
 
+impl From<bpf_oomd_bpf::Kill> for policy::Kill {
+    fn from(kill: bpf_oomd_bpf::Kill) -> Self {
+        match kill {
+            bpf_oomd_bpf::Kill::Cgroup => policy::Kill::Cgroup,
+            bpf_oomd_bpf::Kill::Process => policy::Kill::Process,
+        }
+    }
+}
+
+impl From<bpf_oomd_bpf::KilledProcess> for KilledProcess {
+    fn from(process: bpf_oomd_bpf::KilledProcess) -> Self {
+        KilledProcess {
+            pid: process.pid,
+            comm: process.comm,
+            bytes: process.bytes,
+        }
+    }
+}
+
 impl From<bpf_oomd_bpf::Event> for Event {
     fn from(event: bpf_oomd_bpf::Event) -> Self {
         match event {
@@ -361,22 +400,26 @@ impl From<bpf_oomd_bpf::Event> for Event {
                 victim_score: record.victim_score,
                 stall: record.stall,
                 preference: record.preference.into(),
-                kill: match record.kill {
-                    bpf_oomd_bpf::Kill::Cgroup => policy::Kill::Cgroup,
-                    bpf_oomd_bpf::Kill::Process => policy::Kill::Process,
-                },
+                kill: record.kill.into(),
                 candidates: record.candidates,
                 handler_us: record.handler_us,
                 processes_total: record.processes_total,
-                processes: record
-                    .processes
-                    .into_iter()
-                    .map(|process| KilledProcess {
-                        pid: process.pid,
-                        comm: process.comm,
-                        bytes: process.bytes,
-                    })
-                    .collect(),
+                processes: record.processes.into_iter().map(Into::into).collect(),
+            }),
+            bpf_oomd_bpf::Event::KernelKill(record) => Event::KernelKill(KernelKill {
+                time_ns: record.time_ns,
+                reason: record.reason,
+                domain: CgroupId(record.domain),
+                domain_path: record.domain_path,
+                usage_before: record.usage_before,
+                victim: CgroupId(record.victim),
+                victim_path: record.victim_path,
+                kill: record.kill.into(),
+                victim_score: record.victim_score,
+                oom_score_adj: record.oom_score_adj,
+                victim_bytes: record.victim_bytes,
+                processes_total: record.processes_total,
+                processes: record.processes.into_iter().map(Into::into).collect(),
             }),
         }
     }

@@ -9,8 +9,8 @@ pub mod probe;
 
 use crate::fault::causes;
 use crate::policy::{self, CgroupId, OwnSettings, Preference, Trigger};
-pub use bpf_oomd_bpf::Excluded;
 pub use bpf_oomd_bpf::pressure::{Outcome, Stall, Watch};
+pub use bpf_oomd_bpf::{Excluded, Reason};
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -93,6 +93,11 @@ pub trait Engine {
         said: &BTreeMap<String, u64>,
     ) -> Result<(), ParameterError>;
 
+    /// What does not work on this machine, in words; it was found out at the start.
+    fn shortcoming(&self) -> Option<&str> {
+        None
+    }
+
     /// Readable when there are events.
     fn events_fd(&self) -> BorrowedFd<'_>;
 
@@ -108,7 +113,9 @@ pub trait Engine {
 pub enum Event {
     /// A policy killed.
     Kill(Kill),
-    /// A cgroup stalled, and no policy killed for it.
+    /// The kernel's own killer killed.
+    KernelKill(KernelKill),
+    /// A cgroup stalled, and nobody was killed for it, or it is not known who.
     Stalled(Stalled),
     /// A cgroup is gone, and its attachment with it.
     CgroupGone(CgroupId),
@@ -208,6 +215,37 @@ pub struct Kill {
     /// Processes in the victim before.
     pub processes_total: u32,
     /// Some of them; all if there are few.
+    pub processes: Vec<KilledProcess>,
+}
+
+/// One kill by the kernel's own killer, which chooses a process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KernelKill {
+    /// When the victim was chosen, in nanoseconds of CLOCK_BOOTTIME.
+    pub time_ns: u64,
+    /// Why somebody had to die.
+    pub reason: Reason,
+    /// What ran out of memory.
+    pub domain: CgroupId,
+    /// Where that is; see [`Kill::victim_path`].
+    pub domain_path: Option<String>,
+    /// Memory use of the domain before, in bytes.
+    pub usage_before: u64,
+    /// The cgroup of the process that was chosen, or one above that dies whole (`memory.oom.group`).
+    pub victim: CgroupId,
+    /// Where that is; see [`Kill::victim_path`].
+    pub victim_path: Option<String>,
+    /// What of it was killed.
+    pub kill: policy::Kill,
+    /// How the kernel rated the process that was chosen, in pages.
+    pub victim_score: i64,
+    /// Its `oom_score_adj`, which is part of that.
+    pub oom_score_adj: i32,
+    /// Memory of all processes that were killed before, file pages left out, in bytes.
+    pub victim_bytes: u64,
+    /// How many these were.
+    pub processes_total: u32,
+    /// Some of them, first the one that was chosen; all if there are few.
     pub processes: Vec<KilledProcess>,
 }
 

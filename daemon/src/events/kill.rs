@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Kill records: from cgroup ids to units, and to the journal.
+//! Kills by policies: from cgroup ids to units, and to the journal.
 
 use super::bytes;
 use super::place::Place;
@@ -11,7 +11,7 @@ use std::fmt::Write;
 use std::time::Duration;
 use tracing::warn;
 
-/// journalctl MESSAGE_ID=: a policy killed.
+/// journalctl MESSAGE_ID=: a policy killed, or the kernel's own killer.
 pub const KILL_MESSAGE_ID: &str = "74489b26ae2345f5a9a40355ae67d37c";
 
 /// A kill, told in units.
@@ -111,13 +111,7 @@ impl Report {
             domain_unit: domain.unit.clone(),
             domain_bytes: Some(kill.usage_before),
             attachment_unit: attachment.unit.clone(),
-            stall: kill.stall.as_ref().map(|stall| StallRecord {
-                resource: stall::resource(stall),
-                level: stall::level(stall),
-                usec: usec(stall.stall),
-                window_usec: usec(stall.window),
-                held_back: held_back(stall),
-            }),
+            stall: kill.stall.as_ref().map(StallRecord::new),
             message: self.message(),
         }
     }
@@ -175,7 +169,7 @@ pub fn report(report: &Report) {
 }
 
 /// One line for each process: its id, its bytes, its name.
-fn processes(processes: &[KilledProcess]) -> String {
+pub(super) fn processes(processes: &[KilledProcess]) -> String {
     let mut lines = String::new();
     for KilledProcess { pid, comm, bytes } in processes {
         // A process gives itself its name, and may put a line's end into it.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What the engine reports: from cgroup ids to units, and to the journal.
 
+pub mod kernel_kill;
 pub mod kill;
 mod place;
 pub mod record;

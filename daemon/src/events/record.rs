@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A kill as it is kept and told to programs, whoever killed.
 
-use crate::engine::KilledProcess;
+use super::stall::{self, held_back, usec};
+use crate::engine::{KilledProcess, Stall};
 use crate::policy::{CgroupId, Kill, Preference};
 
 /// Who killed.
@@ -38,6 +39,18 @@ pub struct StallRecord {
     pub held_back: bool,
 }
 
+impl StallRecord {
+    pub(super) fn new(stall: &Stall) -> Self {
+        StallRecord {
+            resource: stall::resource(stall),
+            level: stall::level(stall),
+            usec: usec(stall.stall),
+            window_usec: usec(stall.window),
+            held_back: held_back(stall),
+        }
+    }
+}
+
 /// A kill. What is not known, or means nothing for this killer, is None.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KillRecord {
@@ -49,7 +62,7 @@ pub struct KillRecord {
     pub killer: Killer,
     /// Name of the policy program; `kernel` for the kernel's own killer.
     pub policy: String,
-    /// `limit`, `system` or `pressure`.
+    /// `limit`, `system`, `pressure` or `sysrq`.
     pub reason: &'static str,
     /// The victim's unit.
     pub unit: Option<String>,

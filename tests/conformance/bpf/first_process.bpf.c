@@ -19,14 +19,6 @@ struct cgroup___psi {
 	struct psi_group___triggers *psi;
 } __attribute__((preserve_access_index));
 
-struct css_set {
-	struct cgroup *dfl_cgrp;
-} __attribute__((preserve_access_index));
-
-struct task_struct___cgroups {
-	struct css_set *cgroups;
-} __attribute__((preserve_access_index));
-
 /* The cgroup above those that are looked at. */
 u64 above;
 
@@ -37,8 +29,7 @@ u64 triggers[RECORDS];
 SEC("tp_btf/sched_wakeup_new")
 int BPF_PROG(first_run, struct task_struct *task)
 {
-	struct task_struct___cgroups *with_cgroups = (void *)task;
-	struct cgroup *cgroup = BPF_CORE_READ(with_cgroups, cgroups, dfl_cgrp);
+	struct cgroup *cgroup = BPF_CORE_READ(task, cgroups, dfl_cgrp);
 	struct cgroup___psi *with_psi = (void *)cgroup;
 	struct psi_group___triggers *psi;
 	u32 *counts, count = 0;
