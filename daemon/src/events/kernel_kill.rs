@@ -86,7 +86,8 @@ impl Report {
             cgroup: victim.path.clone(),
             cgroup_id: Some(kill.victim),
             bytes: Some(kill.victim_bytes),
-            score: Some(kill.victim_score),
+            // Below zero with an oom_score_adj that nearly spares it.
+            score: u64::try_from(kill.victim_score).ok(),
             preference: None,
             kill: Some(kill.kill),
             processes: kill.processes.clone(),
