@@ -11,6 +11,7 @@ mod control;
 mod drop_in;
 mod faulty_configuration;
 mod following;
+mod kernel_kills;
 mod misspelt;
 mod preference;
 mod pressure;

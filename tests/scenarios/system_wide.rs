@@ -145,7 +145,9 @@ fn without_a_policy_the_kernel_takes_the_largest_process() {
     let mut units = Units::new();
     scene(&mut units, "anon", &[]);
     assert!(attachments().is_empty());
+    let victim = id_of(&cgroup_of(ONE));
     let log = Kmsg::before_a_report();
+    let journal = Journal::from_now();
     signal(GROWING, "USR1");
     eventually_within(PATIENCE, || {
         let result = show(ONE, "Result");
@@ -155,6 +157,19 @@ fn without_a_policy_the_kernel_takes_the_largest_process() {
     });
     assert_eq!(log.wait_for_report()[1], "oom_policy=default");
     assert_eq!(show(MANY, "ActiveState"), "active");
+
+    let entry = journal.wait_for(&[
+        &format!("MESSAGE_ID={KILL_MESSAGE_ID}"),
+        &format!("VICTIM_UNIT={ONE}"),
+    ]);
+    assert_eq!(field(&entry, "OOM_POLICY"), "kernel");
+    assert_eq!(field(&entry, "OOM_REASON"), "system");
+    assert_eq!(number(&entry, "OOM_DOMAIN_ID"), 0);
+    assert_eq!(field(&entry, "OOM_DOMAIN_UNIT"), "-.slice");
+    assert_eq!(number(&entry, "VICTIM_CGROUP_ID"), victim);
+    assert!(number(&entry, "OOM_DOMAIN_BYTES") >= number(&entry, "VICTIM_BYTES"));
+    assert_ne!(number(&entry, "VICTIM_BYTES"), 0);
+    assert_eq!(number(&entry, "VICTIM_PROCESSES_TOTAL"), 1);
 }
 
 #[test]

@@ -22,6 +22,7 @@ struct Obedient {
     settings: BTreeMap<CgroupId, OwnSettings>,
     triggers: BTreeMap<CgroupId, Trigger>,
     refused: &'static str,
+    shortcoming: Option<&'static str>,
     nothing: File,
 }
 
@@ -104,6 +105,10 @@ impl Engine for Obedient {
         _: &BTreeMap<String, u64>,
     ) -> Result<(), ParameterError> {
         Ok(())
+    }
+
+    fn shortcoming(&self) -> Option<&str> {
+        self.shortcoming
     }
 
     fn events_fd(&self) -> BorrowedFd<'_> {
@@ -203,6 +208,7 @@ fn core(root: &tempfile::TempDir) -> Core<Obedient> {
         settings: BTreeMap::new(),
         triggers: BTreeMap::new(),
         refused: "q",
+        shortcoming: None,
         nothing: File::open("/dev/null").unwrap(),
     };
     Core::new(
@@ -237,6 +243,20 @@ fn unit_file(scene: &mut Scene, text: &str) {
     fs::write(path, text).unwrap();
     scene.core.units.reread_files();
     scene.core.reconcile();
+}
+
+#[test]
+fn what_the_kernel_lacks_is_a_fault_and_policies_do_without() {
+    let mut scene = Scene::new("");
+    scene.core.engine.shortcoming = Some("something is not recorded");
+    scene.set("x.service", "bpf:p").unwrap();
+    assert_eq!(scene.attached(), ["x.service p"]);
+    scene.core.reconcile();
+    let status = scene.core.status();
+    assert!(
+        status.contains("1 fault: kernel: something is not recorded"),
+        "{status}"
+    );
 }
 
 #[test]
