@@ -603,6 +603,15 @@ impl Domain {
     }
 }
 
+/// Becomes true when this is dropped.
+struct SetAtTheEnd<'a>(&'a AtomicBool);
+
+impl Drop for SetAtTheEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn while_ooms_come_one_after_the_other_policies_can_be_set_and_reset() {
     const ROUNDS: usize = 12;
@@ -648,6 +657,8 @@ fn while_ooms_come_one_after_the_other_policies_can_be_set_and_reset() {
                 }
             }
         });
+        // Also when something goes wrong here: the scope waits for the thread.
+        let end = SetAtTheEnd(&over);
         for _ in 0..ROUNDS {
             for domain in &domains {
                 domain.begin();
@@ -659,7 +670,7 @@ fn while_ooms_come_one_after_the_other_policies_can_be_set_and_reset() {
                 break;
             }
         }
-        over.store(true, Ordering::Relaxed);
+        drop(end);
         if let Err(panic) = toggle.join() {
             std::panic::resume_unwind(panic);
         }
