@@ -58,6 +58,11 @@ fn on_a_machine_without_policies_journalctl_of_a_unit_says_why_it_died() {
     assert_eq!(journal.entries(&[&kill()]).len(), 1);
 
     // As people see it, explanation included.
+    let updated = Command::new("journalctl")
+        .arg("--update-catalog")
+        .status()
+        .expect("journalctl");
+    assert!(updated.success());
     let output = Command::new("journalctl")
         .args(["--unit", UNIT, "--catalog", "--no-pager", "--output=short"])
         .output()
