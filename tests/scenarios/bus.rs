@@ -26,13 +26,17 @@ use bpf_oomd_tests::units::{Units, hog_service};
 
 const POLICY: &str = "bpf:biggest-leaf";
 const FILE_SAYS_SO: &str = "ManagedOOMPolicy=bpf:biggest-leaf";
-const KILL: &str = "MESSAGE_ID=74489b26ae2345f5a9a40355ae67d37c";
 const SLICE_OBJECT: &str = "/org/bpfoomd1/unit/seed_2eslice";
 const LOG_CONTROL: [&str; 3] = [
     "org.bpfoomd1",
     "/org/freedesktop/LogControl1",
     "org.freedesktop.LogControl1",
 ];
+
+/// What finds kills in the journal.
+fn kill() -> String {
+    format!("MESSAGE_ID={KILL_MESSAGE_ID}")
+}
 
 /// A daemon that was started anew: nothing is set, and no kill is known.
 #[track_caller]
@@ -244,7 +248,7 @@ fn victim_of(tree: &SeedUnits) -> String {
     let journal = Journal::from_now();
     tree.run_out_of_memory();
     wait_for_property(UNKILLABLE, "StatusText", "grown");
-    let entry = journal.wait_for(&[KILL]);
+    let entry = journal.wait_for(&[&kill()]);
     field(&entry, "VICTIM_UNIT").to_owned()
 }
 
@@ -297,7 +301,7 @@ fn a_kill_is_told_alike_by_the_journal_the_signal_and_the_history() {
             .body()
             .deserialize()
             .expect("a record");
-        let entry = journal.wait_for(&[&format!("MESSAGE_ID={KILL_MESSAGE_ID}")]);
+        let entry = journal.wait_for(&[&kill()]);
         for (key, field_name) in [
             ("unit", "VICTIM_UNIT"),
             ("cgroup", "VICTIM_CGROUP"),
@@ -460,7 +464,7 @@ fn ten_thousand_calls_at_once_and_a_deaf_listener_hold_up_no_kill_and_leave_noth
     });
     thread::sleep(Duration::from_secs(1));
     tree.run_out_of_memory();
-    let entry = journal.wait_for(&[KILL]);
+    let entry = journal.wait_for(&[&kill()]);
     let busy = !burst.is_finished();
     let number = |name: &str| -> u64 { field(&entry, name).parse().expect("a number") };
     // What the journal was told, and when that was received, by the same clock but for the time spent asleep.

@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// Does as it is told, but for one program that it refuses.
 struct Obedient {
@@ -464,4 +465,90 @@ fn that_nobody_is_reachable_is_a_fault_while_there_is_a_bus() {
     scene.core.is_reachable(Ok(()));
     scene.start();
     assert_eq!(scene.faults(), []);
+}
+
+#[test]
+fn what_is_shown_of_a_unit_is_what_the_kernel_has() {
+    let mut scene = Scene::new("");
+    assert_eq!(scene.set("a.slice", "bpf:p"), Ok(()));
+    let unit = |scene: &mut Scene, name: &str| (*scene.shown().units[name]).clone();
+    let inherited = unit(&mut scene, "x.service");
+    assert_eq!(inherited.policy.to_string(), "bpf:p");
+    assert!(inherited.policy_place.starts_with("set by uid 7 at "));
+    assert_eq!(inherited.attached, None);
+    assert_eq!(
+        inherited.control_group.as_deref(),
+        Some("/a.slice/x.service")
+    );
+    let slice = unit(&mut scene, "a.slice");
+    assert_eq!(slice.attached, Some(slice.policy));
+    // What is refused is not shown: the slice's program still decides.
+    unit_file(
+        &mut scene,
+        "[Service]\nManagedOOMPolicy=bpf:q\nManagedOOMPolicyKill=process\n",
+    );
+    let refused = unit(&mut scene, "x.service");
+    assert_eq!(refused.policy, inherited.policy);
+    assert_eq!(refused.policy_place, inherited.policy_place);
+    assert_eq!(refused.kill.to_string(), "process");
+    scene.core.engine.refused = "";
+    assert_eq!(scene.set("x.service", "bpf:q"), Ok(()));
+    assert_eq!(unit(&mut scene, "x.service").policy.to_string(), "bpf:q");
+    assert_eq!(scene.set("x.service", "kernel"), Ok(()));
+    let kernel = unit(&mut scene, "x.service");
+    assert_eq!((kernel.policy, kernel.attached), (Policy::Kernel, None));
+    // One that does not run has what was said.
+    let known = vec![running("x.service", false)];
+    let gone = Vec::new();
+    scene.core.update(Update::Some { known, gone });
+    assert_eq!(scene.core.reset_policy("x.service", 0), Ok(()));
+    let gone = vec!["x.service".to_owned()];
+    let known = Vec::new();
+    scene.core.update(Update::Some { known, gone });
+    assert!(!scene.shown().units.contains_key("x.service"));
+}
+
+#[test]
+fn what_has_not_changed_is_shared_with_what_was_shown_before() {
+    let mut scene = Scene::new("");
+    let before = scene.shown();
+    assert!(Arc::ptr_eq(&before.units, &scene.shown().units));
+    scene.core.reconcile();
+    assert!(Arc::ptr_eq(&before.units, &scene.shown().units));
+    assert_eq!(scene.set("x.service", "bpf:p"), Ok(()));
+    let after = scene.shown();
+    let same = |unit: &str| Arc::ptr_eq(&before.units[unit], &after.units[unit]);
+    assert!(same("a.slice") && same("-.slice") && !same("x.service"));
+    assert!(Arc::ptr_eq(&before.faults, &after.faults));
+    assert_eq!(after.revision, before.revision + 1);
+    let attachments = |shown: &Shown| shown.policies[1].attachments;
+    assert_eq!((attachments(&before), attachments(&after)), (0, 1));
+}
+
+#[test]
+fn whom_a_policy_would_choose_is_told_in_units() {
+    let mut scene = Scene::new("");
+    let simulation = scene.core.simulate("a.slice").unwrap();
+    assert_eq!(
+        (simulation.policy, simulation.candidates.len()),
+        (Policy::Kernel, 0)
+    );
+    assert_eq!(scene.set("a.slice", "bpf:p"), Ok(()));
+    // By what it inherits.
+    let simulation = scene.core.simulate("x.service").unwrap();
+    assert_eq!(simulation.policy.to_string(), "bpf:p");
+    let [first, gone] = &simulation.candidates[..] else {
+        panic!("{simulation:?}");
+    };
+    assert_eq!(first.unit.as_deref(), Some("x.service"));
+    assert_eq!(first.control_group.as_deref(), Some("/a.slice/x.service"));
+    assert_eq!((&gone.unit, &gone.control_group), (&None, &None));
+    let error = scene.core.simulate("y.service").unwrap_err();
+    assert_eq!(error.to_string(), "systemd has not loaded y.service");
+    scene
+        .core
+        .cgroup_is_gone(scene.core.units.cgroup("x.service").unwrap());
+    unit_file(&mut scene, "[Service]\nManagedOOMPolicy=bpf:p\n");
+    let error = scene.core.simulate("x.service").unwrap_err();
+    assert!(matches!(error, RequestError::NotPossible { .. }), "{error}");
 }
