@@ -75,7 +75,7 @@ fn everybody_may_look_at_everything_and_change_nothing() {
     let id = wait_attached(SLICE);
     let says = |arguments: &[&str]| busctl_says(false, arguments);
     let manager = |member: &str, arguments: &[&str]| {
-        let call = ["call", "org.bpfoomd1", MANAGER_PATH, MANAGER, member];
+        let call = ["call", "--", "org.bpfoomd1", MANAGER_PATH, MANAGER, member];
         says(&[&call, arguments].concat())
     };
     let slice = format!("\"{SLICE}\" \"{SLICE_OBJECT}\" \"{POLICY}\" ");
@@ -507,6 +507,9 @@ fn policies_for_units_that_vanish_meanwhile_leave_nothing() {
         systemctl_if_possible(&["reset-failed", UNIT]);
         reset_policy(UNIT);
     };
+    // What is loaded once is loaded.
+    set_policy("-.slice", POLICY);
+    reset_policy("-.slice");
     round();
     let before = (daemon::descriptors(), daemon::resident());
     for _ in 0..ROUNDS {

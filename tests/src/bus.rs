@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::future::Future;
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use zbus::message::Type;
@@ -53,11 +54,18 @@ where
         .await
 }
 
-/// The object of a unit.
+/// The object of a unit, when the daemon has heard of it.
 pub async fn object(bus: &Connection, unit: &str) -> OwnedObjectPath {
-    let reply = call(bus, MANAGER_PATH, (MANAGER, "GetUnit"), &(unit,)).await;
-    let reply = reply.unwrap_or_else(|error| panic!("GetUnit {unit}: {error}"));
-    reply.body().deserialize().expect("a path")
+    let found = async {
+        loop {
+            match call(bus, MANAGER_PATH, (MANAGER, "GetUnit"), &(unit,)).await {
+                Ok(reply) => return reply.body().deserialize().expect("a path"),
+                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+            }
+        }
+    };
+    let found = tokio::time::timeout(PATIENCE, found).await;
+    found.unwrap_or_else(|_| panic!("there is no object of {unit}"))
 }
 
 /// All properties of a unit.
