@@ -13,6 +13,7 @@ mod faulty_configuration;
 mod following;
 mod kernel_kills;
 mod misspelt;
+mod oomctl;
 mod preference;
 mod pressure;
 mod refusal;

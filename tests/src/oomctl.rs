@@ -3,6 +3,8 @@
 
 use std::process::{Command, Output};
 
+pub use serde_json::Value;
+
 /// Runs `bpf-oomctl ARGUMENTS...`.
 pub fn bpf_oomctl(arguments: &[&str]) -> Output {
     run(Command::new("bpf-oomctl").args(arguments))
@@ -19,6 +21,30 @@ pub fn told(arguments: &[&str]) -> String {
     let output = bpf_oomctl(arguments);
     assert!(output.status.success(), "{arguments:?}: {output:?}");
     text(&output.stdout)
+}
+
+/// What it prints with `--json`, also to somebody who may do nothing.
+#[track_caller]
+pub fn json(arguments: &[&str]) -> Value {
+    let output = bpf_oomctl_as_nobody(&[arguments, &["--json"]].concat());
+    assert!(output.status.success(), "{arguments:?}: {output:?}");
+    parsed(&text(&output.stdout))
+}
+
+/// A line of JSON.
+#[track_caller]
+pub fn parsed(line: &str) -> Value {
+    serde_json::from_str(line).unwrap_or_else(|error| panic!("{line}: {error}"))
+}
+
+/// The one object of a list whose `key` is that.
+#[track_caller]
+pub fn of<'a>(list: &'a Value, key: &str, value: &str) -> &'a Value {
+    let objects = list.as_array().into_iter().flatten();
+    let mut objects = objects.filter(|object| object[key] == value);
+    let one = objects.next();
+    assert!(objects.next().is_none(), "more than one {value}: {list}");
+    one.unwrap_or_else(|| panic!("no {value}: {list}"))
 }
 
 /// Runs it for what has to be refused; returns what it says then.

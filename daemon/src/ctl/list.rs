@@ -32,13 +32,16 @@ impl Row {
     }
 }
 
-/// Shows all of them, or those whose names are given.
-pub(super) fn list(output: &Output, wanted: &[String]) -> Outcome {
+/// Shows those whose names are given; or else those that run or were victims, or `all` that systemd has loaded.
+pub(super) fn list(output: &Output, wanted: &[String], all: bool) -> Outcome {
     let units = run(async { Daemon::connect().await?.units().await })??;
     let source = Source::system();
     let mut rows: Vec<Row> = units
         .into_iter()
-        .filter(|unit| wanted.is_empty() || wanted.contains(&unit.name))
+        .filter(|unit| match wanted {
+            [] => all || matters(unit),
+            wanted => wanted.contains(&unit.name),
+        })
         .map(|unit| Row::read(unit, &source))
         .collect();
     rows.sort_by(|one, other| one.unit.name.cmp(&other.unit.name));
@@ -48,12 +51,16 @@ pub(super) fn list(output: &Output, wanted: &[String]) -> Outcome {
         output.text(&text(&rows, &output.look))?;
     }
     let found = |name: &String| rows.iter().any(|row| row.unit.name == *name);
-    let mut missing = wanted.iter().filter(|name| !found(name)).peekable();
-    let all = missing.peek().is_none();
-    for name in missing {
-        eprintln!("{name} does not run");
+    let missing: Vec<&String> = wanted.iter().filter(|name| !found(name)).collect();
+    for name in &missing {
+        eprintln!("{name} is not loaded");
     }
-    Ok(all)
+    Ok(missing.is_empty())
+}
+
+/// Whether somebody who asks for nothing in particular wants to see it. A victim does not run any more.
+fn matters(unit: &Unit) -> bool {
+    !unit.control_group.is_empty() || unit.kills > 0
 }
 
 fn text(rows: &[Row], look: &Look) -> String {
@@ -138,6 +145,17 @@ pub(super) mod tests {
              batch.slice  bpf:biggest-leaf   64.0M   1.5M     12.3%      2  /etc/systemd/system/batch.slice:4:18\n\
              x.service    kernel                 -      -         -      0  built in\n"
         );
+    }
+
+    #[test]
+    fn victims_are_listed_when_they_do_not_run_any_more() {
+        let unit = |path: &str, kills| Unit {
+            kills,
+            ..unit("x.service", "kernel", path, false)
+        };
+        assert!(matters(&unit("/x.service", 0)));
+        assert!(matters(&unit("", 1)));
+        assert!(!matters(&unit("", 0)));
     }
 
     #[test]

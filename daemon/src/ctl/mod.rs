@@ -62,14 +62,18 @@ enum Command {
     ///
     /// Exits with 0 if it runs and nothing is wrong, with 1 if something is, and with 3 if it does not run.
     Status,
-    /// Show the units that run: their policies and where those are said, memory, pressure, kills
+    /// Show units: their policies and where those are said, memory, pressure, kills
     ///
-    /// MEMORY is all memory, CACHE the part of it that is page cache. PRESSURE says in how many percent of the last ten seconds some
-    /// task of the unit waited for memory. KILLS says how often the unit was the victim since bpf-oomd was started.
+    /// Those that run, and those that were victims since bpf-oomd was started. MEMORY is all memory, CACHE the part of it that is page
+    /// cache. PRESSURE says in how many percent of the last ten seconds some task of the unit waited for memory. KILLS says how often
+    /// the unit was the victim.
     List {
         /// Show these units alone
         #[arg(value_name = "UNIT", allow_hyphen_values = true)]
         units: Vec<String>,
+        /// Show all that systemd has loaded, also those that do not run
+        #[arg(long, short, conflicts_with = "units")]
+        all: bool,
     },
     /// Show the tree of cgroups: memory, policies, and who would die next
     ///
@@ -236,7 +240,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
     let ask = |password: Password| !password.no_ask_password;
     let result = match arguments.command {
         Command::Status => status::status(output),
-        Command::List { units } => list::list(output, &units),
+        Command::List { units, all } => list::list(output, &units, all),
         Command::Tree { unit } => tree::tree(output, unit.as_deref()),
         Command::Explain { units } => explain::explain(output, &units),
         Command::Simulate { unit } => simulate::simulate(output, &unit),

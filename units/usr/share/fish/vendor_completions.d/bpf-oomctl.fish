@@ -22,7 +22,7 @@ complete -c bpf-oomctl -n __fish_use_subcommand -l json -d 'Print JSON, as descr
 complete -c bpf-oomctl -n __fish_use_subcommand -s h -l help -d 'Print help'
 complete -c bpf-oomctl -n __fish_use_subcommand -s V -l version -d 'Print version'
 complete -c bpf-oomctl -n __fish_use_subcommand -a status -d 'Show whether bpf-oomd runs, what the kernel can do, what was done, and what is wrong'
-complete -c bpf-oomctl -n __fish_use_subcommand -a list -d 'Show the units that run: their policies and where those are said, memory, pressure, kills'
+complete -c bpf-oomctl -n __fish_use_subcommand -a list -d 'Show units: their policies and where those are said, memory, pressure, kills'
 complete -c bpf-oomctl -n __fish_use_subcommand -a tree -d 'Show the tree of cgroups: memory, policies, and who would die next'
 complete -c bpf-oomctl -n __fish_use_subcommand -a explain -d 'Show every setting of a unit, with where it was said and what was overruled'
 complete -c bpf-oomctl -n __fish_use_subcommand -a simulate -d 'Show who would die if a unit ran out of memory now, and who after that'
@@ -39,6 +39,7 @@ complete -c bpf-oomctl -n __fish_use_subcommand -a cat-config -d 'Show the confi
 complete -c bpf-oomctl -n '__fish_seen_subcommand_from status' -l json -d 'Print JSON, as described in bpf-oomctl(1)'
 complete -c bpf-oomctl -n '__fish_seen_subcommand_from status' -s h -l help -d 'Print help (see more with \'--help\')'
 
+complete -c bpf-oomctl -n '__fish_seen_subcommand_from list' -s a -l all -d 'Show all that systemd has loaded, also those that do not run'
 complete -c bpf-oomctl -n '__fish_seen_subcommand_from list' -l json -d 'Print JSON, as described in bpf-oomctl(1)'
 complete -c bpf-oomctl -n '__fish_seen_subcommand_from list' -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c bpf-oomctl -n '__fish_seen_subcommand_from list; and __bpf_oomctl_place "[0-9]+"' -a '(bpf-oomctl complete-units 2>/dev/null)'
