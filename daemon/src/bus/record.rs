@@ -29,7 +29,11 @@ pub const KILL_KEYS: [(&str, &str, &str); 29] = [
         "\"policy\", or \"kernel\" for the kernel's own killer",
     ),
     ("policy", "s", "the policy program's name, or \"kernel\""),
-    ("reason", "s", "\"limit\", \"system\", \"pressure\" or \"sysrq\""),
+    (
+        "reason",
+        "s",
+        "\"limit\", \"system\", \"pressure\" or \"sysrq\"",
+    ),
     ("unit", "s", "the victim's unit"),
     (
         "user_unit",
