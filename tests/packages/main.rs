@@ -12,7 +12,7 @@ mod rpm;
 use std::process::{Command, Output};
 
 /// Where the image has the packages.
-const DIRECTORY: &str = "/usr/lib/bpf-oomd-tests/packages";
+const DIRECTORY: &str = "/usr/lib/bpf-oomd-tests/built";
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 fn run(program: &str, arguments: &[&str]) -> Output {
