@@ -11,9 +11,6 @@ use bpf_oomd_tests::systemctl::{daemon_reload, systemctl};
 use crate::installed::{EDITED, assert_gone, assert_runs, assert_upgraded, assert_works, edit};
 use crate::{DIRECTORY, VERSION, files, run, told};
 
-/// Debian's rpm asks whether one is sure.
-const HERE: [&str; 2] = ["--force-debian", "--nodeps"];
-
 /// The installed package; removed at the end, however the test went.
 struct Package;
 
@@ -30,13 +27,13 @@ impl Package {
     #[track_caller]
     fn upgrade(&self, release: u32) {
         let file = format!("{DIRECTORY}/bpf-oomd-{VERSION}-{release}.x86_64.rpm");
-        told("rpm", &[&["--upgrade"], &HERE[..], &[&file]].concat());
+        told("rpm", &["--upgrade", "--nodeps", &file]);
     }
 }
 
 impl Drop for Package {
     fn drop(&mut self) {
-        let erased = run("rpm", &[&["--erase"], &HERE[..], &["bpf-oomd"]].concat());
+        let erased = run("rpm", &["--erase", "--nodeps", "bpf-oomd"]);
         println!("{}", String::from_utf8_lossy(&erased.stderr));
         // Nobody's files any more.
         let _ = fs::remove_dir_all("/etc/bpf-oomd");
@@ -70,7 +67,7 @@ fn removed_it_is_gone_but_for_edited_files() {
     let before = files::all();
     let package = Package::install();
     let tree = edit();
-    told("rpm", &[&["--erase"], &HERE[..], &["bpf-oomd"]].concat());
+    told("rpm", &["--erase", "--nodeps", "bpf-oomd"]);
     assert_gone();
     assert!(fs::exists(EDITED).expect("look"));
     drop(tree);
