@@ -376,7 +376,7 @@ fn explain_shows_who_said_it_when_and_what_it_overrules() {
     );
     assert_eq!(
         bpf_oomctl(&["set-policy", SLICE, POLICY]).status.code(),
-        Some(2)
+        Some(3)
     );
     // Whoever looked has not started it.
     assert_eq!(show(daemon::UNIT, "ActiveState"), "inactive");
