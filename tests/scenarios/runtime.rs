@@ -631,6 +631,8 @@ fn while_ooms_come_one_after_the_other_policies_can_be_set_and_reset() {
     }
     daemon_reload();
     start(&["storma-stays.service", "stormb-stays.service"]);
+    // Where nobody is attached at all the kernel does not wait for a victim that exits, and takes a second one now and then.
+    set_policy("-.slice", POLICY);
     let journal = Journal::from_now();
     let over = AtomicBool::new(false);
     let changes = AtomicUsize::new(0);
@@ -642,10 +644,9 @@ fn while_ooms_come_one_after_the_other_policies_can_be_set_and_reset() {
                     ("SetPolicy", &["sst", "storma.slice", POLICY, "0"][..]),
                     ("SetPolicy", &["sst", "stormb.slice", POLICY, "700000"]),
                     ("ResetPolicy", &["s", "storma.slice"]),
-                    ("SetPolicy", &["sst", "-.slice", POLICY, "0"]),
+                    ("SetPolicy", &["sst", "stormb.slice", "kernel", "0"]),
                     ("SetPolicy", &["sst", "storma.slice", "kernel", "0"]),
                     ("ResetPolicy", &["s", "stormb.slice"]),
-                    ("ResetPolicy", &["s", "-.slice"]),
                     ("SetPolicy", &["sst", "stormb.slice", POLICY, "0"]),
                 ] {
                     let output = call(method, arguments);
@@ -675,6 +676,7 @@ fn while_ooms_come_one_after_the_other_policies_can_be_set_and_reset() {
             std::panic::resume_unwind(panic);
         }
     });
+    reset_policy("-.slice");
     let changes = changes.into_inner();
     println!("{changes} changes, {by_policy:?} of {ROUNDS} OOMs decided by the policy");
     assert!(changes >= 2 * ROUNDS, "only {changes} changes");
