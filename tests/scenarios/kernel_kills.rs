@@ -11,8 +11,8 @@ use bpf_oomd_tests::daemon;
 use bpf_oomd_tests::journal::{Journal, field, number};
 use bpf_oomd_tests::machine::TestMachine;
 use bpf_oomd_tests::systemctl::{
-    cgroup_of, daemon_reload, eventually, show_number, signal, start, systemctl_if_possible,
-    wait_for_property,
+    cgroup_of, daemon_reload, eventually, show_number, signal, start, systemctl,
+    systemctl_if_possible, wait_for_property,
 };
 use bpf_oomd_tests::units::{Units, hog_service};
 
@@ -132,7 +132,8 @@ fn a_unit_that_dies_whole_is_one_record_of_all_its_processes() {
     daemon_reload();
     start(&[UNIT]);
     let journal = Journal::from_now();
-    signal(UNIT, "USR1");
+    // Of several that run out at once one may be on its way out already, and is not killed then.
+    systemctl(&["kill", "--kill-whom=main", "--signal", "USR1", "--", UNIT]);
     wait_for_property(UNIT, "Result", "oom-kill");
     let entry = journal.wait_for(&[&kill()]);
     assert_eq!(field(&entry, "VICTIM_UNIT"), UNIT);
