@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * Records of kills by the kernel's own killer, which nobody else makes: where
- *no policy is said, where the kernel is left to decide, and where a policy
- *found nobody.
+ * no policy is said, where the kernel is left to decide, and where a policy
+ * found nobody.
  *
  * Three programs make one record. All kills, those by policies too, go through
  * oom_kill_process() and there one after the other, because the kernel holds

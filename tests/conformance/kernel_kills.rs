@@ -6,8 +6,8 @@ use std::fs;
 use std::time::Duration;
 
 use bpf_oomd_bpf::{
-    CgroupSettings, Event, KernelKillRecord, KernelKills, Kill, KillRecord, Outcome, PolicyMark,
-    Reason, SharedMaps,
+    CgroupSettings, Event, KernelKillRecord, KernelKills, Kill, KillRecord, PolicyMark, Reason,
+    SharedMaps,
 };
 use bpf_oomd_tests::attach::attach;
 use bpf_oomd_tests::cgroup::{Cgroup, MIB};
@@ -19,7 +19,7 @@ use bpf_oomd_tests::wait::eventually_within;
 use crate::paths::in_the_tree;
 use crate::scene::{SMALL, handler, limited, run_out};
 use crate::unit_tree::{Loaded, Two, make};
-use crate::watching::{AT_ONCE, Domain, PATIENCE, Watching};
+use crate::watching::{PATIENCE, Watching, stall_until_the_kernel_kills};
 
 /// Records what the kernel kills, and nothing else.
 struct Recording {
@@ -331,16 +331,7 @@ fn a_kill_for_a_stall_is_recorded_with_the_stall() {
     let _machine = TestMachine::enter();
     let mut watching = Watching::new();
     let _recording = record(&watching.loaded.shared);
-    let mut domain = Domain::new(&watching);
-    let kernel = CgroupSettings {
-        policy: Some(PolicyMark::Kernel),
-        ..CgroupSettings::default()
-    };
-    watching.loaded.say(&domain.unit, kernel);
-    watching.watch(&domain.unit, AT_ONCE);
-    domain.stalling.go();
-    assert!(domain.stalling.wait_killed_within(PATIENCE));
-    watching.wait(&domain.unit, Outcome::KernelKilled, 1);
+    let domain = stall_until_the_kernel_kills(&mut watching);
 
     let reports = watching.reports();
     assert_eq!(reports.kills, []);

@@ -4,14 +4,14 @@
 use std::time::Duration;
 
 use bpf_oomd_bpf::pressure::{Action, Level, Resource};
-use bpf_oomd_bpf::{CgroupPressure, CgroupSettings, Outcome, PolicyMark, Pressure, Trigger};
+use bpf_oomd_bpf::{CgroupPressure, Outcome, Pressure, Trigger};
 use bpf_oomd_tests::cgroup::MIB;
 use bpf_oomd_tests::hog::Hog;
 use bpf_oomd_tests::kmsg::Kmsg;
 use bpf_oomd_tests::machine::TestMachine;
 use bpf_oomd_tests::wait::{all_the_time, eventually_within};
 
-use crate::watching::{AT_ONCE, Domain, PATIENCE, Watching, reader};
+use crate::watching::{AT_ONCE, Domain, PATIENCE, Watching, reader, stall_until_the_kernel_kills};
 
 /// The kernel's report has this in it.
 #[track_caller]
@@ -86,16 +86,7 @@ fn where_the_kernel_decides_the_kernel_kills() {
     let _machine = TestMachine::enter();
     let log = Kmsg::before_a_report();
     let mut watching = Watching::new();
-    let mut domain = Domain::new(&watching);
-    let kernel = CgroupSettings {
-        policy: Some(PolicyMark::Kernel),
-        ..CgroupSettings::default()
-    };
-    watching.loaded.say(&domain.unit, kernel);
-    watching.watch(&domain.unit, AT_ONCE);
-    domain.stalling.go();
-    assert!(domain.stalling.wait_killed_within(PATIENCE));
-    watching.wait(&domain.unit, Outcome::KernelKilled, 1);
+    let domain = stall_until_the_kernel_kills(&mut watching);
     let reports = watching.reports();
     assert_eq!(reports.kills, []);
     assert_eq!(reports.stalls.len(), 1, "{reports:?}");

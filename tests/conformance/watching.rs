@@ -7,8 +7,8 @@ use std::time::Duration;
 use bpf_oomd::engine::kernel::struct_ops_link;
 use bpf_oomd_bpf::pressure::{Action, Level, Resource};
 use bpf_oomd_bpf::{
-    CgroupPressure, Event, KernelKillRecord, KillRecord, Outcome, Pressure, PressureProgram,
-    PressureRecord, Trigger,
+    CgroupPressure, CgroupSettings, Event, KernelKillRecord, KillRecord, Outcome, PolicyMark,
+    Pressure, PressureProgram, PressureRecord, Trigger,
 };
 use bpf_oomd_tests::cgroup::{Cgroup, MIB};
 use bpf_oomd_tests::hog::Hog;
@@ -189,6 +189,22 @@ impl Domain {
             _link: link,
         }
     }
+}
+
+/// A domain whose stalling unit was left to the kernel, and killed by it for its stall.
+#[track_caller]
+pub fn stall_until_the_kernel_kills(watching: &mut Watching) -> Domain {
+    let mut domain = Domain::new(watching);
+    let kernel = CgroupSettings {
+        policy: Some(PolicyMark::Kernel),
+        ..CgroupSettings::default()
+    };
+    watching.loaded.say(&domain.unit, kernel);
+    watching.watch(&domain.unit, AT_ONCE);
+    domain.stalling.go();
+    assert!(domain.stalling.wait_killed_within(PATIENCE));
+    watching.wait(&domain.unit, Outcome::KernelKilled, 1);
+    domain
 }
 
 /// A process that waits and is then, at [`Hog::go`], held back nearly all of the time: over its cgroup's memory.high, and there is nothing

@@ -12,7 +12,7 @@ use crate::policy::{
     Key, Policy, PolicyNameError, Pressure, RunTimeSetting, Statement, Term, Verdict,
 };
 use crate::systemd::unit_name;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 use tokio::sync::oneshot;
 use tracing::{info, warn};
 
@@ -176,14 +176,12 @@ impl<E: Engine> Core<E> {
     ) -> Result<(), RequestError> {
         check_unit(unit)?;
         let policy = Policy::parse(policy, self.engine.programs())?;
-        let since_1970 = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
+        let now = boottime::now();
         let setting = RunTimeSetting {
             policy: policy.clone(),
             uid,
-            at: u64::try_from(since_1970.as_micros()).unwrap_or_default(),
-            term: length.map(|length| Term::from(boottime::now(), length)),
+            at: boottime::to_realtime(now),
+            term: length.map(|length| Term::from(now, length)),
         };
         let how = setting.to_string();
         let before = self.units.set_at_run_time(unit, Some(setting));

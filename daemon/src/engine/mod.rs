@@ -73,16 +73,10 @@ pub trait Engine {
         &mut self,
         program: &str,
         domain: CgroupId,
-    ) -> Result<Option<NextVictim>, RankingError> {
+    ) -> Result<Option<Candidate>, RankingError> {
         let ranking = self.ranking(program, domain)?;
         let first = ranking.into_iter().next();
-        let victim = first.filter(|candidate| candidate.excluded.is_none());
-        Ok(victim.map(|candidate| NextVictim {
-            cgroup: candidate.cgroup,
-            bytes: candidate.bytes,
-            score: candidate.score,
-            preference: candidate.preference,
-        }))
+        Ok(first.filter(|candidate| candidate.excluded.is_none()))
     }
 
     /// Gives the parameters of a policy program the values that are said, and all others their defaults. Acts on the next OOM; a
@@ -136,19 +130,6 @@ pub struct Stalled {
     pub stall: Stall,
     /// What came of it.
     pub outcome: Outcome,
-}
-
-/// Whom a policy would choose.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NextVictim {
-    /// The leaf.
-    pub cgroup: CgroupId,
-    /// Its memory use, page cache left out, in bytes.
-    pub bytes: u64,
-    /// What makes it the next one; what it measures is the program's business.
-    pub score: u64,
-    /// Whether it is one that is to be avoided.
-    pub preference: Preference,
 }
 
 /// A part of the kernel's interface.

@@ -3,7 +3,7 @@
 
 use super::bytes;
 use super::place::Place;
-use crate::engine::{NextVictim, Outcome, Stall, Stalled};
+use crate::engine::{Candidate, Outcome, Stall, Stalled};
 use crate::policy::{CgroupId, Level, Policy, Resource};
 use crate::systemd::value::TimeSpan;
 use std::time::Duration;
@@ -21,7 +21,7 @@ pub struct Report {
     stalled: Stalled,
     policy: Policy,
     domain: Place,
-    victim: Option<(NextVictim, Place)>,
+    victim: Option<(Candidate, Place)>,
 }
 
 /// Finds out what the ids stand for. `policy` has the say about the domain; `victim` is whom it would have chosen. `path` tells the path
@@ -29,7 +29,7 @@ pub struct Report {
 pub fn describe(
     stalled: Stalled,
     policy: Policy,
-    victim: Option<NextVictim>,
+    victim: Option<Candidate>,
     path: impl Fn(CgroupId) -> Option<String>,
 ) -> Report {
     Report {
@@ -205,18 +205,20 @@ mod tests {
         }
     }
 
-    fn message(stalled: Stalled, policy: Policy, victim: Option<NextVictim>) -> String {
+    fn message(stalled: Stalled, policy: Policy, victim: Option<Candidate>) -> String {
         let path = |id: CgroupId| Some(format!("/a.slice/{id}.service"));
         describe(stalled, policy, victim, path).message()
     }
 
     #[test]
     fn a_dry_run_says_who_would_have_died() {
-        let victim = NextVictim {
+        let victim = Candidate {
             cgroup: CgroupId(20),
             bytes: 31 << 20,
             score: 1,
             preference: Preference::None,
+            processes: 1,
+            excluded: None,
         };
         let policy = Policy::Bpf("biggest-leaf".into());
         assert_eq!(
