@@ -16,8 +16,9 @@
  *		way out already is only helped to get there.
  *
  * Needs a kernel in which that function has not been inlined, and in which the
- * tracepoint has a task as its argument: in older ones, such as 6.1, it has a
- * process id. Kernels with OOM handlers are younger than that.
+ * tracepoint has a task as its argument. Debian's are like that, from 6.1 on;
+ * in other old ones it has a process id. A kernel without OOM handlers has
+ * nobody else who kills by that function.
  */
 #include "kernel.h"
 #include "intf.h"
@@ -45,15 +46,9 @@ static bool oomd_recording;
 static u64 oomd_counted[2];
 static u64 oomd_kills_before;
 
-static __always_inline struct mem_cgroup *oomd_memcg(u64 css)
-{
-	return container_of((struct cgroup_subsys_state *)css,
-			    struct mem_cgroup, css);
-}
-
 static __always_inline u64 oomd_kills_of(u64 css)
 {
-	struct mem_cgroup *memcg = oomd_memcg(css);
+	struct mem_cgroup *memcg = oomd_memcg_of(css);
 	/* How many there are differs from kernel to kernel. */
 	u64 *events =
 		(u64 *)__builtin_preserve_access_index(&memcg->memory_events);
@@ -70,17 +65,6 @@ static __always_inline u64 oomd_kills(void)
 	return oomd_kills_of(oomd_counted[0]) + oomd_kills_of(oomd_counted[1]);
 }
 
-static __always_inline u64 oomd_memory_css(struct task_struct *task)
-{
-	struct css_set *cgroups = BPF_CORE_READ(task, cgroups);
-	u64 *subsys = (u64 *)__builtin_preserve_access_index(&cgroups->subsys);
-	u64 memory = bpf_core_enum_value(enum cgroup_subsys_id, memory_cgrp_id);
-	u64 css = 0;
-
-	bpf_probe_read_kernel(&css, sizeof(css), subsys + memory);
-	return css;
-}
-
 /*
  * The memory cgroup that dies whole if a process in the one with this css is
  * killed, as mem_cgroup_get_oom_group() says: the highest in the domain that
@@ -93,7 +77,7 @@ __noinline u64 oomd_oom_group(u64 css, u64 domain)
 	int level;
 
 	for (level = 0; level < OOMD_LEVELS_MAX && css; level++) {
-		if (BPF_CORE_READ(oomd_memcg(css), oom_group))
+		if (BPF_CORE_READ(oomd_memcg_of(css), oom_group))
 			group = css;
 		if (css == domain)
 			return group;
@@ -103,16 +87,42 @@ __noinline u64 oomd_oom_group(u64 css, u64 domain)
 	return domain ? 0 : group;
 }
 
+/* Without the kernel's functions it is told in pages. */
 static __always_inline u64 oomd_system_usage(void)
 {
-	struct mem_cgroup *root = bpf_get_root_mem_cgroup();
+	struct mem_cgroup *root;
 	u64 usage;
 
+	if (!oomd_has_memcg_kfuncs())
+		return 0;
+	root = bpf_get_root_mem_cgroup();
 	if (!root)
 		return 0;
 	usage = bpf_mem_cgroup_usage(root);
 	bpf_put_mem_cgroup(root);
 	return usage;
+}
+
+/*
+ * Of the system. Its own memory cgroup has no name here; the one that dies is
+ * somewhere below it.
+ */
+static __always_inline s64 oomd_system_pages(struct oom_control *oc)
+{
+	u64 css = oomd_memory_css(BPF_CORE_READ(oc, chosen));
+	int level;
+
+	for (level = 0; level < OOMD_LEVELS_MAX && css; level++) {
+		struct cgroup_subsys_state *pos =
+			(struct cgroup_subsys_state *)css;
+		u64 parent = (u64)BPF_CORE_READ(pos, parent);
+
+		if (!parent)
+			return BPF_CORE_READ(oomd_memcg_of(css),
+					     memory.usage.counter);
+		css = parent;
+	}
+	return 0;
 }
 
 /* What ran out, how much it used, and why that is an OOM. */
@@ -121,8 +131,12 @@ static __always_inline void oomd_describe_domain(struct oom_control *oc,
 {
 	struct oomd_kernel_kill_event *record = &oomd_record;
 	u64 cgroup = (u64)BPF_CORE_READ(memcg, css.cgroup);
-	s64 pages = BPF_CORE_READ(memcg, memory.usage.counter);
+	s64 pages;
 
+	if (memcg)
+		pages = BPF_CORE_READ(memcg, memory.usage.counter);
+	else
+		pages = oomd_has_memcg_kfuncs() ? 0 : oomd_system_pages(oc);
 	record->domain = memcg ? oomd_key(cgroup) : 0;
 	record->usage_pages = pages > 0 ? pages : 0;
 	record->usage_bytes = memcg ? 0 : oomd_system_usage();
@@ -131,7 +145,8 @@ static __always_inline void oomd_describe_domain(struct oom_control *oc,
 	record->reason = OOMD_REASON_ALLOCATION;
 	if (BPF_CORE_READ(oc, order) == OOMD_ORDER_SYSRQ)
 		record->reason = OOMD_REASON_SYSRQ;
-	if (BPF_CORE_READ(oc, bpf_constraint)) {
+	if (bpf_core_field_exists(oc->bpf_constraint) &&
+	    BPF_CORE_READ(oc, bpf_constraint)) {
 		record->reason = OOMD_REASON_PRESSURE;
 		oomd_stall_of(record->domain, &record->stall);
 	}
@@ -150,7 +165,7 @@ static __always_inline void oomd_describe_victim(struct oom_control *oc,
 
 	/* Without a memory controller of its own it is in one all the same. */
 	if (group)
-		cgroup = (u64)BPF_CORE_READ(oomd_memcg(group), css.cgroup);
+		cgroup = (u64)BPF_CORE_READ(oomd_memcg_of(group), css.cgroup);
 	else
 		cgroup = (u64)BPF_CORE_READ(chosen, cgroups, dfl_cgrp);
 	record->victim = BPF_CORE_READ((struct cgroup *)cgroup, kn, id);
@@ -170,7 +185,8 @@ int BPF_PROG(oomd_choose, struct oom_control *oc)
 	struct mem_cgroup *memcg = BPF_CORE_READ(oc, memcg);
 
 	/* Set while a policy is asked, and not afterwards. */
-	if (BPF_CORE_READ(oc, bpf_policy_name))
+	if (bpf_core_field_exists(oc->bpf_policy_name) &&
+	    BPF_CORE_READ(oc, bpf_policy_name))
 		return 0;
 	oomd_event_header(&record->header, OOMD_EVENT_KERNEL_KILL,
 			  oomd_no_policy);

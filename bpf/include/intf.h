@@ -147,7 +147,8 @@ struct oomd_kernel_kill_event {
 	__u64 victim;
 	/* Used by the domain before: the kernel counts a cgroup's pages. */
 	__u64 usage_pages;
-	__u64 usage_bytes;   /* of the system, then the other one is 0 */
+	__u64 usage_bytes;   /* of the system, if the kernel counts it in bytes;
+				then the other one is 0 */
 	__s64 victim_score;  /* what the kernel made of the process, in pages */
 	__u64 victim_pages;  /* of all processes, as in oomd_process */
 	__s32 oom_score_adj; /* of the process that was chosen */
@@ -362,5 +363,23 @@ struct oomd_ranking {
 	__u64 leaves; /* seen; only the first OOMD_CANDIDATES_MAX are reported
 		       */
 };
+
+/*
+ * A ranking run on a kernel without bpf_oom_ops: what is asked, and when it has
+ * been answered. The leaves are those with processes.
+ */
+struct oomd_stock_run {
+	__u64 domain;	 /* cgroup id, 0: the system */
+	__u64 page_size; /* in bytes */
+	__u64 asked;	 /* the number of this run */
+	__u64 answered;	 /* the number of the last run that got to its end */
+	__u64 leaves;	 /* as in oomd_ranking */
+};
+
+/*
+ * Leaves that such a run can tell apart. Of more, each process counts as a
+ * leaf.
+ */
+#define OOMD_STOCK_LEAVES_MAX (4 * OOMD_CANDIDATES_MAX)
 
 #endif /* OOMD_INTF_H */

@@ -13,7 +13,11 @@
  * a form that a header could be generated from. They are __weak: a kernel that
  * lacks one may still load an object whose programs do not call it.
  *
- * Sections: basic types, task and memory, cgroups, OOM, PSI, kfuncs.
+ * Sections: basic types, task and memory, cgroups, OOM, PSI, iterators,
+ * variables, kfuncs.
+ *
+ * A type whose name ends in ___WHEN is that type as other kernels have it;
+ * CO-RE leaves out what follows the three underscores.
  */
 #ifndef OOMD_KERNEL_H
 #define OOMD_KERNEL_H
@@ -57,6 +61,7 @@ enum {
 
 enum {
 	BPF_F_NO_PREALLOC = 1U << 0,
+	BPF_F_MMAPABLE = 1U << 10,
 };
 
 enum bpf_cgroup_iter_order {
@@ -95,6 +100,18 @@ enum {
 	NR_MM_COUNTERS,
 };
 
+typedef struct {
+	int counter;
+} atomic_t;
+
+typedef struct {
+	s64 counter;
+} atomic_long_t;
+
+struct list_head {
+	struct list_head *next;
+};
+
 struct percpu_counter {
 	s64 count;
 };
@@ -103,7 +120,17 @@ struct mm_struct {
 	struct percpu_counter rss_stat[NR_MM_COUNTERS];
 };
 
+/* Before 6.2. */
+struct mm_rss_stat {
+	atomic_long_t count[NR_MM_COUNTERS];
+};
+
+struct mm_struct___before_6_2 {
+	struct mm_rss_stat rss_stat;
+};
+
 struct signal_struct {
+	atomic_t live; /* threads that have not exited */
 	short oom_score_adj;
 	/* Set once the process has been chosen as an OOM victim. */
 	struct mm_struct *oom_mm;
@@ -117,6 +144,7 @@ struct task_struct {
 	int tgid;
 	u64 start_time; /* of bpf_ktime_get_ns() */
 	char comm[16];
+	struct list_head tasks; /* of processes, from and to init_task */
 	struct mm_struct *mm;
 	struct signal_struct *signal;
 	struct task_struct *group_leader;
@@ -154,6 +182,20 @@ struct simple_xattr {
 	char value[];
 };
 
+/* Before 6.2: a list. */
+struct simple_xattrs___before_6_2 {
+	struct list_head head;
+};
+
+struct simple_xattr___before_6_2 {
+	struct list_head list;
+};
+
+/* In 7.3 each is in a list as well. */
+struct simple_xattr___listed {
+	struct list_head node;
+};
+
 typedef struct {
 	unsigned int val;
 } kuid_t;
@@ -161,6 +203,14 @@ typedef struct {
 struct kernfs_iattrs {
 	kuid_t ia_uid;
 	struct simple_xattrs xattrs;
+};
+
+struct kernfs_iattrs___before_6_2 {
+	struct simple_xattrs___before_6_2 xattrs;
+};
+
+struct kernfs_iattrs___listed {
+	struct list_head xattrs;
 };
 
 struct kernfs_node {
@@ -175,14 +225,28 @@ struct cgroup;
 struct cgroup_subsys_state {
 	struct cgroup *cgroup;
 	unsigned int flags;
+	/* Itself and its children that are online. */
+	atomic_t online_cnt;
 	struct cgroup_subsys_state *parent;
 };
+
+struct cgroup_root;
 
 struct cgroup {
 	struct cgroup_subsys_state self;
 	int level; /* of the root: 0 */
 	struct kernfs_node *kn;
+	struct cgroup_root *root;
 	struct cgroup *ancestors[]; /* by level, itself included */
+};
+
+/* Before 6.16, where cgroup_rstat_flush() takes a cgroup. */
+struct cgroup___before_6_16 {
+	struct list_head rstat_css_list;
+};
+
+struct cgroup_root {
+	struct cgroup cgrp;
 };
 
 /* Of the enum only the name counts, see below. */
@@ -196,20 +260,22 @@ struct css_set {
 	struct cgroup *dfl_cgrp;	       /* in the tree of cgroup v2 */
 };
 
-typedef struct {
-	s64 counter;
-} atomic_long_t;
-
 /* In pages. */
 struct page_counter {
 	atomic_long_t usage;
 	unsigned long high; /* PAGE_COUNTER_MAX: no limit */
 };
 
+/* As of the last flush. What is behind an index, see mem_cgroup_stats_index. */
+struct memcg_vmstats {
+	long state[1];
+};
+
 struct mem_cgroup {
 	struct cgroup_subsys_state css;
 	struct page_counter memory;
-	bool oom_group;			/* memory.oom.group */
+	bool oom_group; /* memory.oom.group */
+	struct memcg_vmstats *vmstats;
 	atomic_long_t memory_events[1]; /* by enum memcg_memory_event */
 };
 
@@ -333,7 +399,21 @@ struct bpf_psi_ops {
 	void (*handle_cgroup_offline)(struct bpf_psi *p, u64 cgroup_id);
 };
 
+/* ---- iterators ---------------------------------------------------------- */
+
+struct bpf_iter__task {
+	struct task_struct *task; /* NULL at the end */
+};
+
 #pragma clang attribute pop
+
+/* ---- variables ---------------------------------------------------------- */
+
+/* Where an item is in memcg_vmstats.state (mm/memcontrol.c); 255 for one that
+ * is not counted. Before 6.10 the index is the item. An array of bytes; it is
+ * not in the kernel's BTF, and what is not there has no type to libbpf.
+ */
+extern const void mem_cgroup_stats_index __weak __ksym;
 
 /* ---- kfuncs ------------------------------------------------------------- */
 
@@ -394,6 +474,9 @@ extern unsigned long bpf_mem_cgroup_page_state(struct mem_cgroup *memcg,
 					       int idx) __weak __ksym;
 /* May sleep. */
 extern void bpf_mem_cgroup_flush_stats(struct mem_cgroup *memcg) __weak __ksym;
+
+/* The same before there was that one, from 6.1 on, see cgroup___before_6_16. */
+extern void cgroup_rstat_flush(struct cgroup *cgrp) __weak __ksym;
 
 /* struct_ops programs only; the first one may sleep. */
 extern int bpf_oom_kill_process(struct oom_control *oc,

@@ -7,6 +7,7 @@
 #define OOMD_LEAF_BPF_H
 
 #include "kernel.h"
+#include "memcg.bpf.h"
 
 /*
  * Zero, which the verifier doesn't know: what a loop counts starts with it. A
@@ -19,7 +20,7 @@ static volatile u64 oomd_zero;
 
 /* What a policy's score function is given. */
 struct oomd_leaf {
-	/* For the statistics kfuncs. */
+	/* For what memcg.bpf.h says about a memory cgroup. */
 	struct mem_cgroup *memcg;
 	/* Memory in use, page cache not counted. */
 	u64 bytes;
@@ -63,14 +64,6 @@ static __always_inline bool oomd_next_is_leaf(u64 *last_parent,
 	return leaf;
 }
 
-static __always_inline u64 oomd_page_state(struct mem_cgroup *memcg, int item)
-{
-	u64 bytes = bpf_mem_cgroup_page_state(memcg, item);
-
-	/* What the kernel answers about an item that it doesn't count. */
-	return bytes == (u64)-1 ? 0 : bytes;
-}
-
 /*
  * Memory use without page cache. Cache goes away by itself under pressure, so
  * it must not make a victim; shared memory is accounted as file pages but has
@@ -79,7 +72,7 @@ static __always_inline u64 oomd_page_state(struct mem_cgroup *memcg, int item)
  */
 static __always_inline u64 oomd_bytes(struct mem_cgroup *memcg)
 {
-	u64 usage = bpf_mem_cgroup_usage(memcg);
+	u64 usage = oomd_usage(memcg);
 	u64 file = oomd_page_state(
 		memcg, bpf_core_enum_value(enum node_stat_item, NR_FILE_PAGES));
 	u64 shmem = oomd_page_state(
@@ -96,7 +89,8 @@ static __always_inline u64 oomd_bytes(struct mem_cgroup *memcg)
  */
 static __always_inline bool oomd_task_unkillable(struct task_struct *task)
 {
-	return task->tgid == 1 || task->flags & PF_KTHREAD ||
+	return BPF_CORE_READ(task, tgid) == 1 ||
+	       BPF_CORE_READ(task, flags) & PF_KTHREAD ||
 	       BPF_CORE_READ(task, signal, oom_score_adj) == OOM_SCORE_ADJ_MIN;
 }
 
@@ -107,9 +101,20 @@ static __always_inline bool oomd_task_unkillable(struct task_struct *task)
  */
 static __always_inline u64 oomd_task_pages(struct task_struct *task)
 {
-	s64 anon = BPF_CORE_READ(task, mm, rss_stat[MM_ANONPAGES].count);
-	s64 shmem = BPF_CORE_READ(task, mm, rss_stat[MM_SHMEMPAGES].count);
+	s64 anon, shmem;
 
+	if (bpf_core_field_exists(struct mm_struct___before_6_2,
+				  rss_stat.count)) {
+		struct mm_struct___before_6_2 *mm =
+			(void *)BPF_CORE_READ(task, mm);
+
+		anon = BPF_CORE_READ(mm, rss_stat.count[MM_ANONPAGES].counter);
+		shmem = BPF_CORE_READ(mm,
+				      rss_stat.count[MM_SHMEMPAGES].counter);
+	} else {
+		anon = BPF_CORE_READ(task, mm, rss_stat[MM_ANONPAGES].count);
+		shmem = BPF_CORE_READ(task, mm, rss_stat[MM_SHMEMPAGES].count);
+	}
 	/* A counter that is not summed up can be below zero. */
 	return (anon > 0 ? anon : 0) + (shmem > 0 ? shmem : 0);
 }
@@ -126,6 +131,18 @@ static __always_inline bool oomd_task_is_victim(struct task_struct *task,
 	return BPF_CORE_READ(task, signal, oom_mm) != NULL;
 }
 
+/* What one process means for its leaf. */
+static __always_inline void
+oomd_count(struct task_struct *task, struct oomd_tally *tally, bool in_handler)
+{
+	if (oomd_task_unkillable(task))
+		tally->unkillable = true;
+	else if (oomd_task_is_victim(task, in_handler))
+		tally->victims++;
+	else
+		tally->killable++;
+}
+
 /*
  * If the iterator cannot be set up (it allocates), no process is seen. That
  * reads as "nothing to kill here", the safe side.
@@ -138,14 +155,8 @@ oomd_tally(struct mem_cgroup *memcg, struct oomd_tally *tally, bool in_handler)
 	tally->killable = oomd_zero;
 	tally->victims = oomd_zero;
 	tally->unkillable = oomd_zero;
-	bpf_for_each(css_task, task, &memcg->css, CSS_TASK_ITER_PROCS) {
-		if (oomd_task_unkillable(task))
-			tally->unkillable = true;
-		else if (oomd_task_is_victim(task, in_handler))
-			tally->victims++;
-		else
-			tally->killable++;
-	}
+	bpf_for_each(css_task, task, &memcg->css, CSS_TASK_ITER_PROCS)
+		oomd_count(task, tally, in_handler);
 }
 
 #endif /* OOMD_LEAF_BPF_H */

@@ -12,16 +12,18 @@
  *	OOMD_POLICY(biggest_leaf, "biggest-leaf", score);
  *
  * The leaf with the highest score dies; a score of zero is never chosen, and
- * of equal scores the leaf visited first is taken. The function runs under RCU
- * (it must not sleep) and may call the memory cgroup statistics kfuncs on
- * leaf->memcg; they are as fresh as the flush before the walk.
+ * of equal scores the leaf whose cgroup has the lower id is taken. The function
+ * runs under RCU (it must not sleep) and may ask what memcg.bpf.h says about
+ * leaf->memcg; the numbers are as fresh as the flush before the walk.
  *
- * OOMD_POLICY() makes three programs of it, so that what a simulation shows is
- * what an OOM does:
+ * OOMD_POLICY() makes programs of it, so that what a simulation shows is what
+ * an OOM does, and that both is the same on every kernel:
  *
  *	handle_out_of_memory	the kernel's OOM handler (bpf_oom_ops)
  *	handle_cgroup_offline	forgets the settings of a cgroup that is gone
  *	rank			the same choice without a kill, for user space
+ *	flush, rank_stock	that for kernels without the interface, see
+ *				stock.bpf.h
  */
 #ifndef OOMD_POLICY_BPF_H
 #define OOMD_POLICY_BPF_H
@@ -42,6 +44,7 @@ typedef u64 (*oomd_score_fn)(const struct oomd_leaf *leaf);
 /* Written by the ranking program, one run at a time. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
 	__uint(max_entries, OOMD_CANDIDATES_MAX);
 	__type(key, u32);
 	__type(value, struct oomd_candidate);
@@ -62,10 +65,29 @@ struct oomd_choice {
 };
 
 /*
- * The verdict on one leaf, the same for a kill and for a ranking. `pos` is
- * protected by RCU only; what is acquired here is put here, so that no
- * reference lives across a step of the walk. `domain` is the address of the
- * domain's cgroup.
+ * The verdict on one leaf, the same for a kill and for a ranking. The rest of
+ * the candidate is known already.
+ */
+static __always_inline void oomd_verdict(struct oomd_candidate *candidate,
+					 const struct oomd_tally *tally)
+{
+	candidate->processes = tally->killable;
+	if (tally->unkillable)
+		candidate->excluded = OOMD_EXCLUDED_UNKILLABLE;
+	else if (!tally->killable)
+		candidate->excluded = OOMD_EXCLUDED_NO_PROCESS;
+	else if (candidate->preference == OOMD_PREFERENCE_OMIT)
+		candidate->excluded = OOMD_EXCLUDED_OMITTED;
+	else if (!candidate->score)
+		candidate->excluded = OOMD_EXCLUDED_SCORE_ZERO;
+	else
+		candidate->excluded = OOMD_EXCLUDED_NOT;
+}
+
+/*
+ * Judge one leaf. `pos` is protected by RCU only; what is acquired here is put
+ * here, so that no reference lives across a step of the walk. `domain` is the
+ * address of the domain's cgroup.
  */
 static __always_inline bool oomd_judge(struct cgroup_subsys_state *pos,
 				       u64 domain, oomd_score_fn score,
@@ -85,34 +107,27 @@ static __always_inline bool oomd_judge(struct cgroup_subsys_state *pos,
 	oomd_tally(leaf.memcg, tally, in_handler);
 	bpf_put_mem_cgroup(leaf.memcg);
 
-	candidate->processes = tally->killable;
 	candidate->preference =
 		oomd_preference((u64)BPF_CORE_READ(pos, cgroup), domain);
 	candidate->reserved = 0;
-	if (tally->unkillable)
-		candidate->excluded = OOMD_EXCLUDED_UNKILLABLE;
-	else if (!tally->killable)
-		candidate->excluded = OOMD_EXCLUDED_NO_PROCESS;
-	else if (candidate->preference == OOMD_PREFERENCE_OMIT)
-		candidate->excluded = OOMD_EXCLUDED_OMITTED;
-	else if (!candidate->score)
-		candidate->excluded = OOMD_EXCLUDED_SCORE_ZERO;
-	else
-		candidate->excluded = OOMD_EXCLUDED_NOT;
+	oomd_verdict(candidate, tally);
 	return true;
 }
 
 /*
  * Whether a candidate goes before the one chosen so far: whoever need not be
- * avoided does, then the score counts. Candidate's order in candidate.rs is the
- * same.
+ * avoided does, then the score counts, then the id, which no other has: so the
+ * order in which leaves are visited counts for nothing. Candidate's order in
+ * candidate.rs is the same.
  */
 static __always_inline bool oomd_better(const struct oomd_candidate *candidate,
 					const struct oomd_choice *choice)
 {
 	if (candidate->preference != choice->preference)
 		return candidate->preference < choice->preference;
-	return candidate->score > choice->score;
+	if (candidate->score != choice->score)
+		return candidate->score > choice->score;
+	return candidate->cgroup_id < choice->victim;
 }
 
 static __always_inline void oomd_choose(struct mem_cgroup *domain,
@@ -482,6 +497,8 @@ static __always_inline int oomd_rank(struct oomd_ranking *ranking,
 	return 0;
 }
 
+#include "stock.bpf.h"
+
 #define OOMD_POLICY(ident, policy_name, score)                                 \
 	_Static_assert(sizeof(policy_name) <= OOMD_POLICY_NAME_LEN,            \
 		       "a policy's name has at most 63 bytes");                \
@@ -506,6 +523,23 @@ static __always_inline int oomd_rank(struct oomd_ranking *ranking,
 	int rank(struct oomd_ranking *ranking)                                 \
 	{                                                                      \
 		return oomd_rank(ranking, score);                              \
+	}                                                                      \
+                                                                               \
+	SEC("iter.s/task")                                                     \
+	int flush(struct bpf_iter__task *ctx)                                  \
+	{                                                                      \
+		return oomd_flush(ctx);                                        \
+	}                                                                      \
+                                                                               \
+	static int oomd_stock_step(u32 round, struct oomd_stock_walk *walk)    \
+	{                                                                      \
+		return oomd_stock_visit(walk, score);                          \
+	}                                                                      \
+                                                                               \
+	SEC("iter/task")                                                       \
+	int rank_stock(struct bpf_iter__task *ctx)                             \
+	{                                                                      \
+		return oomd_stock_rank(ctx, oomd_stock_step);                  \
 	}                                                                      \
                                                                                \
 	SEC(".struct_ops.link")                                                \

@@ -21,6 +21,9 @@
 /* As deep as a tree of 65535 names can be; a user may set 128 on a cgroup. */
 #define OOMD_XATTR_LEVELS 32
 
+/* Where they are in a list: as many as are looked at. */
+#define OOMD_XATTR_NUMBER 256
+
 /* A name as two numbers that compare as strcmp() compares names. */
 #define OOMD_XATTR_NAME_LEN 16
 _Static_assert(sizeof("user.oomd_avoid") <= OOMD_XATTR_NAME_LEN,
@@ -62,37 +65,48 @@ static __always_inline bool oomd_is_true(u64 bytes, u64 size)
 #undef OOMD_IS
 }
 
+/* Read the name of an attribute as two numbers. */
+static __always_inline void oomd_xattr_name(struct simple_xattr *xattr,
+					    u64 *begin, u64 *rest)
+{
+	char found[3 * sizeof(u64)] = {};
+
+	/* One more than compared: the last byte read is always NUL. */
+	bpf_probe_read_kernel_str(found, OOMD_XATTR_NAME_LEN + 1,
+				  BPF_CORE_READ(xattr, name));
+	*begin = oomd_eight(found);
+	*rest = oomd_eight(found + sizeof(u64));
+}
+
+static __always_inline bool oomd_xattr_is_true(struct simple_xattr *xattr)
+{
+	u64 size = BPF_CORE_READ(xattr, size);
+	char value[sizeof(u64)] = {};
+
+	/* Longer ones are no word. */
+	if (size > sizeof(value))
+		return false;
+	bpf_probe_read_kernel(
+		value, size,
+		(void *)xattr +
+			bpf_core_field_offset(struct simple_xattr, value));
+	return oomd_is_true(oomd_eight(value), size);
+}
+
 /* Whether the tree below `node` has an attribute of that name that is true. */
-__noinline u32 oomd_xattr_true(u64 node, u64 name, u64 name_rest)
+__noinline u32 oomd_xattr_in_tree(u64 node, u64 name, u64 name_rest)
 {
 	int level;
 
 	for (level = 0; level < OOMD_XATTR_LEVELS && node; level++) {
-		char found[3 * sizeof(u64)] = {};
 		struct simple_xattr *xattr;
 		u64 begin, rest;
 
 		xattr = (void *)(node - bpf_core_field_offset(
 						struct simple_xattr, rb_node));
-		/* One more than compared: the last byte read is always NUL. */
-		bpf_probe_read_kernel_str(found, OOMD_XATTR_NAME_LEN + 1,
-					  BPF_CORE_READ(xattr, name));
-		begin = oomd_eight(found);
-		rest = oomd_eight(found + sizeof(u64));
-		if (begin == name && rest == name_rest) {
-			u64 size = BPF_CORE_READ(xattr, size);
-			char value[sizeof(u64)] = {};
-
-			/* Longer ones are no word. */
-			if (size > sizeof(value))
-				return false;
-			bpf_probe_read_kernel(
-				value, size,
-				(void *)xattr +
-					bpf_core_field_offset(
-						struct simple_xattr, value));
-			return oomd_is_true(oomd_eight(value), size);
-		}
+		oomd_xattr_name(xattr, &begin, &rest);
+		if (begin == name && rest == name_rest)
+			return oomd_xattr_is_true(xattr);
 		/* Greater names are on the left (rbtree_simple_xattr_cmp()). */
 		if (name > begin || (name == begin && name_rest > rest))
 			node = (u64)BPF_CORE_READ((struct rb_node *)node,
@@ -100,6 +114,30 @@ __noinline u32 oomd_xattr_true(u64 node, u64 name, u64 name_rest)
 		else
 			node = (u64)BPF_CORE_READ((struct rb_node *)node,
 						  rb_right);
+	}
+	return false;
+}
+
+/*
+ * The same for the list with this head. `offset` is where in an attribute its
+ * place in the list is.
+ */
+__noinline u32 oomd_xattr_in_list(u64 head, u64 offset, u64 name, u64 name_rest)
+{
+	u64 node = head;
+	int number;
+
+	for (number = 0; number < OOMD_XATTR_NUMBER; number++) {
+		struct simple_xattr *xattr;
+		u64 begin, rest;
+
+		node = (u64)BPF_CORE_READ((struct list_head *)node, next);
+		if (!node || node == head)
+			break;
+		xattr = (void *)(node - offset);
+		oomd_xattr_name(xattr, &begin, &rest);
+		if (begin == name && rest == name_rest)
+			return oomd_xattr_is_true(xattr);
 	}
 	return false;
 }
@@ -115,8 +153,6 @@ static __always_inline struct kernfs_iattrs *oomd_attributes(u64 cgroup)
 
 	if (!bpf_core_field_exists(struct kernfs_node, iattr) ||
 	    !bpf_core_field_exists(none->ia_uid.val) ||
-	    !bpf_core_field_exists(none->xattrs.rb_root.rb_node) ||
-	    !bpf_core_field_exists(struct simple_xattr, rb_node) ||
 	    !bpf_core_field_exists(struct simple_xattr, name) ||
 	    !bpf_core_field_exists(struct simple_xattr, value))
 		return NULL;
@@ -131,19 +167,50 @@ static __always_inline u32 oomd_owner(u64 cgroup)
 	return attributes ? BPF_CORE_READ(attributes, ia_uid.val) : 0;
 }
 
+/* Whether there is an attribute of that name that is true. */
+static __always_inline bool oomd_xattr_true(struct kernfs_iattrs *attributes,
+					    u64 name, u64 name_rest)
+{
+	u64 address = (u64)attributes;
+
+	if (bpf_core_field_exists(attributes->xattrs.rb_root.rb_node) &&
+	    bpf_core_field_exists(struct simple_xattr, rb_node))
+		return oomd_xattr_in_tree(
+			(u64)BPF_CORE_READ(attributes, xattrs.rb_root.rb_node),
+			name, name_rest);
+	if (bpf_core_field_exists(struct kernfs_iattrs___before_6_2,
+				  xattrs.head) &&
+	    bpf_core_field_exists(struct simple_xattr___before_6_2, list))
+		return oomd_xattr_in_list(
+			address + bpf_core_field_offset(
+					  struct kernfs_iattrs___before_6_2,
+					  xattrs.head),
+			bpf_core_field_offset(struct simple_xattr___before_6_2,
+					      list),
+			name, name_rest);
+	if (bpf_core_field_exists(struct kernfs_iattrs___listed, xattrs.next) &&
+	    bpf_core_field_exists(struct simple_xattr___listed, node))
+		return oomd_xattr_in_list(
+			address +
+				bpf_core_field_offset(
+					struct kernfs_iattrs___listed, xattrs),
+			bpf_core_field_offset(struct simple_xattr___listed,
+					      node),
+			name, name_rest);
+	return false;
+}
+
 /* The preference that a cgroup's attributes say; NONE if they say nothing. */
 static __always_inline u32 oomd_xattr_preference(u64 cgroup)
 {
 	struct kernfs_iattrs *attributes = oomd_attributes(cgroup);
-	u64 root;
 
 	if (!attributes)
 		return OOMD_PREFERENCE_NONE;
-	root = (u64)BPF_CORE_READ(attributes, xattrs.rb_root.rb_node);
-	if (oomd_xattr_true(root, oomd_eight(oomd_xattr_omit),
+	if (oomd_xattr_true(attributes, oomd_eight(oomd_xattr_omit),
 			    oomd_eight(oomd_xattr_omit + sizeof(u64))))
 		return OOMD_PREFERENCE_OMIT;
-	if (oomd_xattr_true(root, oomd_eight(oomd_xattr_avoid),
+	if (oomd_xattr_true(attributes, oomd_eight(oomd_xattr_avoid),
 			    oomd_eight(oomd_xattr_avoid + sizeof(u64))))
 		return OOMD_PREFERENCE_AVOID;
 	return OOMD_PREFERENCE_NONE;

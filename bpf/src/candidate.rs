@@ -5,8 +5,8 @@
 use std::cmp::Reverse;
 
 use crate::interface::{
-    OOMD_EXCLUDED_NO_PROCESS, OOMD_EXCLUDED_NOT, OOMD_EXCLUDED_OMITTED, OOMD_EXCLUDED_SCORE_ZERO,
-    OOMD_EXCLUDED_UNKILLABLE, oomd_candidate,
+    OOMD_CANDIDATES_MAX, OOMD_EXCLUDED_NO_PROCESS, OOMD_EXCLUDED_NOT, OOMD_EXCLUDED_OMITTED,
+    OOMD_EXCLUDED_SCORE_ZERO, OOMD_EXCLUDED_UNKILLABLE, oomd_candidate,
 };
 use crate::settings::Preference;
 
@@ -55,26 +55,46 @@ pub enum Excluded {
 }
 
 impl Ranking {
+    /// An empty one with room for as many leaves as a program reports, to be
+    /// filled again and again.
+    #[must_use]
+    pub fn with_room() -> Self {
+        Self {
+            candidates: Vec::with_capacity(OOMD_CANDIDATES_MAX as usize),
+            left_out: 0,
+        }
+    }
+
     /// `entries` in the order in which the program visited them, of `leaves`
     /// seen.
     pub(crate) fn new(entries: impl IntoIterator<Item = oomd_candidate>, leaves: u64) -> Self {
-        let mut candidates: Vec<Candidate> = entries.into_iter().map(Candidate::from).collect();
-        // Stable: of equal scores the one visited first is chosen, as in the
-        // handler.
-        candidates.sort_by_key(|candidate| {
+        let mut ranking = Self {
+            candidates: Vec::new(),
+            left_out: 0,
+        };
+        ranking.fill(entries, leaves);
+        ranking
+    }
+
+    /// The same in place of what is there. Allocates nothing if there is room.
+    pub(crate) fn fill(&mut self, entries: impl IntoIterator<Item = oomd_candidate>, leaves: u64) {
+        self.candidates.clear();
+        self.candidates
+            .extend(entries.into_iter().map(Candidate::from));
+        // The id makes it a total order: what is visited first counts for
+        // nothing, as in the handler.
+        self.candidates.sort_unstable_by_key(|candidate| {
             // Among those that cannot die there is nobody to avoid.
             let avoided = candidate.excluded.is_none() && candidate.preference > Preference::None;
             (
                 candidate.excluded.is_some(),
                 avoided,
                 Reverse(candidate.score),
+                candidate.cgroup_id,
             )
         });
-        let reported = candidates.len() as u64;
-        Self {
-            candidates,
-            left_out: leaves.saturating_sub(reported),
-        }
+        let reported = self.candidates.len() as u64;
+        self.left_out = leaves.saturating_sub(reported);
     }
 
     /// Who would die.
@@ -136,12 +156,12 @@ mod tests {
     }
 
     #[test]
-    fn the_highest_score_comes_first_and_the_first_seen_of_equals() {
+    fn the_highest_score_comes_first_and_the_lowest_id_of_equals() {
         let ranking = Ranking::new(
             [
                 entry(1, 10, OOMD_EXCLUDED_NOT),
-                entry(2, 30, OOMD_EXCLUDED_NOT),
                 entry(3, 30, OOMD_EXCLUDED_NOT),
+                entry(2, 30, OOMD_EXCLUDED_NOT),
             ],
             3,
         );
@@ -198,6 +218,18 @@ mod tests {
         );
         assert_eq!(ranking.victim(), None);
         assert_eq!(ranking.candidates[0].excluded, Some(Excluded::Other(12345)));
+    }
+
+    #[test]
+    fn a_ranking_with_room_is_filled_without_growing() {
+        let mut ranking = Ranking::with_room();
+        let room = ranking.candidates.capacity();
+        let entries = (0..u64::from(OOMD_CANDIDATES_MAX)).map(|n| entry(n, n, OOMD_EXCLUDED_NOT));
+        ranking.fill(entries, 5000);
+        assert_eq!(ranking.left_out, 904);
+        ranking.fill([entry(1, 1, OOMD_EXCLUDED_NOT)], 1);
+        assert_eq!(ranking, Ranking::new([entry(1, 1, OOMD_EXCLUDED_NOT)], 1));
+        assert_eq!(ranking.candidates.capacity(), room);
     }
 
     #[test]

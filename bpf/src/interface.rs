@@ -38,6 +38,8 @@ unsafe impl Plain for oomd_candidate {}
 // SAFETY: as above.
 unsafe impl Plain for oomd_ranking {}
 // SAFETY: as above.
+unsafe impl Plain for oomd_stock_run {}
+// SAFETY: as above.
 unsafe impl Plain for oomd_pressure_event {}
 // SAFETY: as above.
 unsafe impl Plain for oomd_pressure_said {}

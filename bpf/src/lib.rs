@@ -5,6 +5,7 @@
 //! | module | subject | touches the kernel |
 //! |---|---|---|
 //! | [`policy`] | policy programs: load, ranking | yes |
+//! | [`stock`] | their ranking on kernels without bpf_oom_ops | yes |
 //! | [`triggers`] | the program that declares an OOM when a cgroup stalls | yes |
 //! | [`kernel_kills`] | the programs that record kills by the kernel's own killer | yes |
 //! | [`shared`] | the maps that all programs share | yes |
@@ -24,6 +25,7 @@ mod interface;
 pub mod kernel_kills;
 mod libbpf_log;
 mod map;
+mod mapped;
 mod object;
 pub mod parameter;
 pub mod policy;
@@ -31,6 +33,7 @@ pub mod pressure;
 pub mod record;
 pub mod settings;
 pub mod shared;
+pub mod stock;
 mod struct_ops;
 pub mod triggers;
 
@@ -46,5 +49,6 @@ pub use record::{
 };
 pub use settings::{CgroupSettings, Kill, PolicyMark, Preference};
 pub use shared::SharedMaps;
+pub use stock::StockPolicy;
 pub use struct_ops::LoadError;
 pub use triggers::PressureProgram;

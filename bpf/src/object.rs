@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The BPF objects compiled into this crate.
 
-use libbpf_rs::{Map, MapCore as _, Object, ObjectBuilder, OpenObject};
+use libbpf_rs::{Map, MapCore as _, MapType, Object, ObjectBuilder, OpenObject};
 
 use crate::libbpf_log::Capture;
 use crate::struct_ops::LoadError;
@@ -15,6 +15,15 @@ pub(crate) struct Aligned<T: ?Sized>(T);
 
 include!(concat!(env!("OUT_DIR"), "/objects.rs"));
 
+/// The name and the object of a policy.
+pub(crate) fn policy(name: &str) -> Result<(&'static str, Bytes), LoadError> {
+    POLICIES
+        .iter()
+        .find(|(known, _)| *known == name)
+        .copied()
+        .ok_or_else(|| LoadError::UnknownPolicy(name.to_owned()))
+}
+
 /// Open an object without loading it.
 pub(crate) fn open(bytes: Bytes, name: &str, said: &Capture) -> Result<OpenObject, LoadError> {
     ObjectBuilder::default()
@@ -25,6 +34,27 @@ pub(crate) fn open(bytes: Bytes, name: &str, said: &Capture) -> Result<OpenObjec
             source,
             log: said.tail(),
         })
+}
+
+/// Let only these programs of an object be loaded, and leave out the maps that
+/// are for others.
+pub(crate) fn load_only(
+    open: &mut OpenObject,
+    programs: impl Fn(&str) -> bool,
+    maps: impl Fn(&str, MapType) -> bool,
+) -> Result<(), LoadError> {
+    for mut program in open.progs_mut() {
+        let wanted = program.name().to_str().is_some_and(&programs);
+        program.set_autoload(wanted);
+    }
+    for mut map in open.maps_mut() {
+        let name = map.name().to_string_lossy().into_owned();
+        if !maps(&name, map.map_type()) {
+            map.set_autocreate(false)
+                .map_err(LoadError::libbpf("leaving out a map"))?;
+        }
+    }
+    Ok(())
 }
 
 /// A map of a loaded object.

@@ -14,10 +14,11 @@ use crate::map::MapError;
 use crate::object::{self, NAMES, POLICIES};
 use crate::parameter::{self, Parameter, Parameters};
 use crate::shared::SharedMaps;
+use crate::stock;
 use crate::struct_ops::{self, Definition, LoadError};
 
 /// Names in `include/policy.bpf.h`.
-const CANDIDATES: &str = "oomd_candidates";
+pub(crate) const CANDIDATES: &str = "oomd_candidates";
 const RANK: &str = "rank";
 
 /// Names of the policies compiled into this crate, sorted, as in
@@ -67,12 +68,14 @@ impl PolicyProgram {
     /// because it lacks the interface, or because its verifier refuses. The
     /// error then carries the end of the verifier's log.
     pub fn load(name: &str, shared: &SharedMaps) -> Result<Self, LoadError> {
-        let (name, bytes) = POLICIES
-            .iter()
-            .find(|(known, _)| *known == name)
-            .ok_or_else(|| LoadError::UnknownPolicy(name.to_owned()))?;
+        let (name, bytes) = object::policy(name)?;
         let said = Capture::start();
         let mut open = object::open(bytes, name, &said)?;
+        object::load_only(
+            &mut open,
+            |program| !stock::is_program(program),
+            |map, _| !stock::is_map(map),
+        )?;
         shared.share_with(&mut open)?;
         let definition = Definition::of(&open)?;
         let parameters = parameter::declared(&open)?;

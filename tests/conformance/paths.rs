@@ -10,15 +10,6 @@ use bpf_oomd_tests::machine::TestMachine;
 use crate::scene::{SMALL, run_out};
 use crate::unit_tree::{Loaded, Two, make};
 
-/// What is mounted at `/sys/fs/cgroup` is the root of the tree.
-pub fn in_the_tree(cgroup: &Cgroup) -> String {
-    let below = cgroup
-        .path()
-        .strip_prefix("/sys/fs/cgroup")
-        .expect("a cgroup");
-    Path::new("/").join(below).display().to_string()
-}
-
 #[test]
 fn a_kill_says_where_the_domain_and_the_victim_are() {
     let _machine = TestMachine::enter();
@@ -26,8 +17,8 @@ fn a_kill_says_where_the_domain_and_the_victim_are() {
     make(&mut two.trouble);
     assert!(two.large.wait_killed());
     let kill = two.loaded.kill();
-    assert_eq!(kill.domain_path, Some(in_the_tree(&two.slice)));
-    assert_eq!(kill.victim_path, Some(in_the_tree(&two.larger)));
+    assert_eq!(kill.domain_path, Some(two.slice.path_in_the_tree()));
+    assert_eq!(kill.victim_path, Some(two.larger.path_in_the_tree()));
 }
 
 #[test]
@@ -39,7 +30,7 @@ fn a_victim_that_is_gone_when_its_record_is_read_is_known_by_its_path() {
     let unit = slice.child("unit");
     unit.limit(SMALL);
     run_out(&unit);
-    let (id, path) = (unit.id(), in_the_tree(&unit));
+    let (id, path) = (unit.id(), unit.path_in_the_tree());
     unit.remove();
     let kill = loaded.kill();
     assert_eq!((kill.domain, kill.victim), (id, id));
@@ -65,7 +56,7 @@ fn a_path_that_is_too_long_ends_where_a_name_ends() {
     let kill = loaded.kill();
     assert_eq!(kill.victim, levels[4].id());
     let told = kill.victim_path.expect("a path");
-    let whole = in_the_tree(&levels[4]);
+    let whole = levels[4].path_in_the_tree();
     let cut = told.strip_suffix("/…").expect("a mark");
     assert!(cut.len() > 700, "{told}");
     assert!(whole.starts_with(&format!("{cut}/")), "{told}");
@@ -82,7 +73,7 @@ fn the_deepest_cgroup_whose_settings_count_is_known_by_its_path() {
     let slice = Cgroup::new("slice");
     slice.limit(SMALL);
     let _link = loaded.attach(&slice);
-    let depth = |cgroup: &Cgroup| Path::new(&in_the_tree(cgroup)).components().count() - 1;
+    let depth = |cgroup: &Cgroup| Path::new(&cgroup.path_in_the_tree()).components().count() - 1;
     let mut levels = vec![slice.child("d")];
     while depth(&levels[levels.len() - 1]) < 64 {
         let next = levels[levels.len() - 1].child("d");
@@ -90,11 +81,11 @@ fn the_deepest_cgroup_whose_settings_count_is_known_by_its_path() {
     }
     let last = &levels[levels.len() - 1];
     run_out(last);
-    assert_eq!(loaded.kill().victim_path, Some(in_the_tree(last)));
+    assert_eq!(loaded.kill().victim_path, Some(last.path_in_the_tree()));
     let deeper = last.child("deeper");
     run_out(&deeper);
     let told = loaded.kill().victim_path.expect("a path");
-    assert_eq!(told, in_the_tree(last) + "/…");
+    assert_eq!(told, last.path_in_the_tree() + "/…");
     deeper.remove();
     while let Some(level) = levels.pop() {
         level.remove();
@@ -111,6 +102,6 @@ fn whoever_makes_a_cgroup_cannot_write_lines_of_a_record() {
     let odd = slice.child("a\u{1b}b");
     assert_eq!(odd.path().file_name(), Some(OsStr::new("a\u{1b}b")));
     run_out(&odd);
-    let expected = in_the_tree(&slice) + "/a\\x1bb";
+    let expected = slice.path_in_the_tree() + "/a\\x1bb";
     assert_eq!(loaded.kill().victim_path, Some(expected));
 }

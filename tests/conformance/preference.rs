@@ -1,9 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Who is never chosen, and who only if there is nobody else: by settings and by systemd-oomd's extended attributes.
 
-use std::ffi::CString;
-use std::io;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::chown;
 
 use bpf_oomd_bpf::{CgroupSettings, Excluded, Preference};
@@ -20,23 +17,6 @@ fn prefer(preference: Preference) -> CgroupSettings {
         preference: Some(preference),
         ..CgroupSettings::default()
     }
-}
-
-#[track_caller]
-fn set_attribute(cgroup: &Cgroup, name: &str, value: &str) {
-    let path = CString::new(cgroup.path().as_os_str().as_bytes()).expect("a path");
-    let name = CString::new(name).expect("a name");
-    // SAFETY: both strings end with NUL, the value is as long as said, and all outlive the call.
-    let result = unsafe {
-        libc::setxattr(
-            path.as_ptr(),
-            name.as_ptr(),
-            value.as_ptr().cast(),
-            value.len(),
-            0,
-        )
-    };
-    assert_eq!(result, 0, "set {name:?}: {}", io::Error::last_os_error());
 }
 
 #[track_caller]
@@ -129,7 +109,7 @@ fn what_the_domain_says_of_itself_does_not_count_inside_it() {
     let _machine = TestMachine::enter();
     let mut two = Two::new();
     two.loaded.say(&two.slice, prefer(Preference::Omit));
-    set_attribute(&two.slice, "user.oomd_omit", "1");
+    two.slice.set_attribute("user.oomd_omit", "1");
     two.expect_larger();
 }
 
@@ -147,7 +127,7 @@ fn a_domain_without_cgroups_inside_speaks_for_itself() {
 fn the_attribute_for_omitting_is_honoured() {
     let _machine = TestMachine::enter();
     let mut two = Two::new();
-    set_attribute(&two.larger, "user.oomd_omit", "1");
+    two.larger.set_attribute("user.oomd_omit", "1");
     two.expect_smaller(Preference::Omit);
 }
 
@@ -155,7 +135,7 @@ fn the_attribute_for_omitting_is_honoured() {
 fn the_attribute_for_avoiding_is_honoured() {
     let _machine = TestMachine::enter();
     let mut two = Two::new();
-    set_attribute(&two.larger, "user.oomd_avoid", "1");
+    two.larger.set_attribute("user.oomd_avoid", "1");
     two.expect_smaller(Preference::Avoid);
 }
 
@@ -163,7 +143,7 @@ fn the_attribute_for_avoiding_is_honoured() {
 fn attributes_are_inherited_from_a_cgroup_between_leaf_and_domain() {
     let _machine = TestMachine::enter();
     let mut two = Two::new();
-    set_attribute(two.inner(), "user.oomd_omit", "yes");
+    two.inner().set_attribute("user.oomd_omit", "yes");
     two.expect_smaller(Preference::Omit);
 }
 
@@ -172,8 +152,8 @@ fn attributes_are_found_among_many_with_names_like_theirs() {
     let _machine = TestMachine::enter();
     let two = Two::new();
     for number in 0..40 {
-        set_attribute(&two.larger, &format!("user.a{number}"), "1");
-        set_attribute(&two.larger, &format!("user.z{number}"), "1");
+        two.larger.set_attribute(&format!("user.a{number}"), "1");
+        two.larger.set_attribute(&format!("user.z{number}"), "1");
     }
     for name in [
         "user.oomd_avoi",
@@ -182,14 +162,14 @@ fn attributes_are_found_among_many_with_names_like_theirs() {
         "user.oomd_omit_",
         "user.oomd_omit.and.more",
     ] {
-        set_attribute(&two.larger, name, "1");
+        two.larger.set_attribute(name, "1");
     }
     let preference = |two: &Two| two.loaded.ranking(&two.larger).candidates[0].preference;
     assert_eq!(preference(&two), Preference::None);
-    set_attribute(&two.larger, "user.oomd_avoid", "1");
+    two.larger.set_attribute("user.oomd_avoid", "1");
     assert_eq!(preference(&two), Preference::Avoid);
     // Of both, omitting is the stronger.
-    set_attribute(&two.larger, "user.oomd_omit", "1");
+    two.larger.set_attribute("user.oomd_omit", "1");
     assert_eq!(preference(&two), Preference::Omit);
 }
 
@@ -229,7 +209,7 @@ fn an_attribute_is_true_as_systemd_reads_it() {
         ("yes\0day", Preference::None),
         ("\0", Preference::None),
     ] {
-        set_attribute(&two.larger, "user.oomd_omit", value);
+        two.larger.set_attribute("user.oomd_omit", value);
         let judged = two.loaded.ranking(&two.larger).candidates[0];
         assert_eq!(judged.preference, expected, "{value:?}");
     }
@@ -239,7 +219,7 @@ fn an_attribute_is_true_as_systemd_reads_it() {
 fn attributes_of_roots_cgroups_come_before_settings() {
     let _machine = TestMachine::enter();
     let mut two = Two::new();
-    set_attribute(&two.larger, "user.oomd_omit", "1");
+    two.larger.set_attribute("user.oomd_omit", "1");
     two.loaded.say(&two.larger, prefer(Preference::None));
     two.expect_smaller(Preference::Omit);
 }
@@ -250,7 +230,7 @@ fn settings_come_before_attributes_of_a_users_cgroup() {
     let mut two = Two::new();
     give_to_somebody(&two.slice);
     give_to_somebody(&two.larger);
-    set_attribute(&two.larger, "user.oomd_omit", "1");
+    two.larger.set_attribute("user.oomd_omit", "1");
     two.loaded.say(&two.larger, prefer(Preference::None));
     two.expect_larger();
 }
@@ -260,7 +240,7 @@ fn a_users_attributes_do_not_count_in_roots_domain_but_settings_do() {
     let _machine = TestMachine::enter();
     let mut two = Two::new();
     give_to_somebody(&two.larger);
-    set_attribute(&two.larger, "user.oomd_omit", "1");
+    two.larger.set_attribute("user.oomd_omit", "1");
     two.expect_larger();
     two.large = Hog::ready(&two.larger, "anon=14M ready hold");
     two.loaded.say(&two.larger, prefer(Preference::Omit));
@@ -273,6 +253,6 @@ fn a_users_attributes_count_in_that_users_domain() {
     let mut two = Two::new();
     give_to_somebody(&two.slice);
     give_to_somebody(&two.larger);
-    set_attribute(&two.larger, "user.oomd_omit", "1");
+    two.larger.set_attribute("user.oomd_omit", "1");
     two.expect_smaller(Preference::Omit);
 }

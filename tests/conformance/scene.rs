@@ -3,31 +3,13 @@
 
 use std::io;
 
-use bpf_oomd_tests::cgroup::{Cgroup, MIB};
-use bpf_oomd_tests::hog::Hog;
 use bpf_oomd_tests::program::Program;
 
 use bpf_oomd_tests::programs;
-
-/// What a single process may use in [`limited`], in bytes.
-pub const SMALL: u64 = 16 * MIB;
+pub use bpf_oomd_tests::small::{SMALL, limited, run_out};
 
 /// `kill_at` of the scripted handler: every attachment kills.
 pub const ANYWHERE: u64 = !1;
-
-/// A cgroup in which one process can run out of memory.
-pub fn limited(name: &str) -> Cgroup {
-    let cgroup = Cgroup::new(name);
-    cgroup.limit(SMALL);
-    cgroup
-}
-
-/// A process runs out of memory in `cgroup` (which has a limit of [`SMALL`] or is inside one that has) and is killed for it.
-#[track_caller]
-pub fn run_out(cgroup: &Cgroup) {
-    let mut hog = Hog::start(cgroup, "anon=64M hold");
-    assert!(hog.wait_killed(), "the hog ended without being killed");
-}
 
 /// The scripted OOM handler (`bpf/handler.bpf.c`).
 #[track_caller]
