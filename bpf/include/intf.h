@@ -49,8 +49,8 @@ struct oomd_process {
 	/*
 	 * Resident anonymous and shared memory before the kill: what the kill
 	 * gives back. File pages are cache and swapped pages are not in
-	 * memory. From the kernel's per-CPU counters without summing them up:
-	 * some pages per CPU may be missing.
+	 * memory. From the kernel's counters per CPU, or before 6.2 per thread,
+	 * without summing them up: some pages of each may be missing.
 	 */
 	__u64 pages;
 	char comm[OOMD_COMM_LEN];

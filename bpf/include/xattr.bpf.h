@@ -98,6 +98,9 @@ __noinline u32 oomd_xattr_in_tree(u64 node, u64 name, u64 name_rest)
 {
 	int level;
 
+	/* Old verifiers look at it even if it is never called. */
+	if (!bpf_core_field_exists(struct simple_xattr, rb_node))
+		return false;
 	for (level = 0; level < OOMD_XATTR_LEVELS && node; level++) {
 		struct simple_xattr *xattr;
 		u64 begin, rest;

@@ -63,7 +63,9 @@ fn a_kill_is_recorded_once_with_who_died_where_and_why() {
         (process.pid, process.comm.as_str()),
         (victim.pid(), "bpf-oomd-hog")
     );
-    assert!((12 * MIB..14 * MIB).contains(&process.bytes), "{process:?}");
+    // Before 6.2 each thread keeps up to 64 pages of each kind to itself.
+    let resident = 12 * MIB - 2 * 64 * 4096..14 * MIB;
+    assert!(resident.contains(&process.bytes), "{process:?}");
     assert_eq!(kill.victim_bytes, process.bytes);
 }
 
