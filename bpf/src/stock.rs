@@ -214,6 +214,12 @@ mod tests {
     use crate::object::POLICIES;
 
     #[test]
+    fn a_thread_of_its_own_may_have_it() {
+        fn may_be_sent<T: Send + Sync>() {}
+        may_be_sent::<StockPolicy>();
+    }
+
+    #[test]
     fn every_policy_has_the_programs_and_the_maps() {
         for (name, bytes) in POLICIES {
             let said = Capture::start();
