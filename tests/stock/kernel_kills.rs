@@ -33,8 +33,9 @@ fn a_kill_is_recorded_once_with_who_died_where_and_why() {
     domain.limit(40 * MIB);
     let (unit, other) = (domain.child("unit"), domain.child("other"));
     let mut victim = Hog::ready(&unit, "adj=300 anon=12M ready hold");
-    let mut beside = Hog::ready(&unit, "anon=4M ready hold");
-    let mut growing = Hog::ready(&other, "anon=5M ready wait anon=22M ready hold");
+    // Nobody else may die: while the victim is leaving, the kernel takes a second one now and then.
+    let mut beside = Hog::ready(&unit, "adj=-1000 anon=4M ready hold");
+    let mut growing = Hog::ready(&other, "adj=-1000 anon=5M ready wait anon=22M ready hold");
     growing.go();
     assert!(victim.wait_killed());
     growing.wait_ready();
@@ -63,9 +64,8 @@ fn a_kill_is_recorded_once_with_who_died_where_and_why() {
         (process.pid, process.comm.as_str()),
         (victim.pid(), "bpf-oomd-hog")
     );
-    // Before 6.2 each thread keeps up to 64 pages of each kind to itself.
-    let resident = 12 * MIB - 2 * 64 * 4096..14 * MIB;
-    assert!(resident.contains(&process.bytes), "{process:?}");
+    // What is counted on each processor, or before 6.2 by each thread, is not in it yet.
+    assert!((11 * MIB..14 * MIB).contains(&process.bytes), "{process:?}");
     assert_eq!(kill.victim_bytes, process.bytes);
 }
 
@@ -109,7 +109,7 @@ fn a_group_that_dies_together_is_one_record_of_all_its_processes() {
     beside.wait_ready();
     let members: BTreeSet<u32> = &processes(&inner) | &processes(&second);
     assert_eq!(members.len(), 4);
-    let mut growing = Hog::ready(&other, "anon=5M ready wait anon=24M ready hold");
+    let mut growing = Hog::ready(&other, "adj=-1000 anon=5M ready wait anon=24M ready hold");
     growing.go();
     assert!(victim.wait_killed());
     assert!(beside.wait_killed());
@@ -124,7 +124,7 @@ fn a_group_that_dies_together_is_one_record_of_all_its_processes() {
     assert_eq!(kill.processes[0].pid, victim.pid());
     let sum: u64 = kill.processes.iter().map(|process| process.bytes).sum();
     assert_eq!(kill.victim_bytes, sum);
-    assert!(sum >= 13 * MIB, "{kill:?}");
+    assert!(sum >= 11 * MIB, "{kill:?}");
 }
 
 #[test]
