@@ -11,7 +11,7 @@ use super::text::Text;
 use super::walk::{Entry, Walk};
 use crate::fault::Fault;
 use crate::policy::shown;
-use crate::policy::{Key, Section};
+use crate::policy::{Key, MachineKey, MachineSection, Section};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use toml::de::{DeTable, DeValue};
@@ -23,6 +23,8 @@ pub struct Fragment {
     pub path: PathBuf,
     /// `[defaults]`
     pub defaults: Section,
+    /// What is said about the machine there.
+    pub machine: MachineSection,
     /// `[slice."NAME"]`
     pub slices: BTreeMap<String, Section>,
     /// `[unit."GLOB"]`, in the order of the file.
@@ -130,8 +132,13 @@ impl Reader<'_> {
             match entry.key {
                 "defaults" => {
                     if let Some(table) = self.table(entry, "[defaults]") {
-                        self.fragment.defaults =
-                            section::read(&mut self.walk, Scope::Defaults, table, self.programs);
+                        let fragment = &mut self.fragment;
+                        fragment.defaults = section::read_defaults(
+                            &mut self.walk,
+                            table,
+                            self.programs,
+                            &mut fragment.machine,
+                        );
                     }
                 }
                 "slice" => self.named(entry, "[slice.\"user.slice\"]", Self::slice),
@@ -141,6 +148,10 @@ impl Reader<'_> {
                     let message = format!(
                         "\"{key}\" is in no section, expected it in [defaults], [slice.\"NAME\"] or [unit.\"NAME\"]"
                     );
+                    self.walk.fault(entry.key_at, message);
+                }
+                key if MachineKey::ALL.iter().any(|known| known.name() == key) => {
+                    let message = format!("\"{key}\" is in no section, expected it in [defaults]");
                     self.walk.fault(entry.key_at, message);
                 }
                 _ => self.walk.unknown("section", entry, SECTIONS),

@@ -7,7 +7,7 @@
 use super::fragment::Fragment;
 use super::parameter::Parameters;
 use super::pattern::UnitPattern;
-use crate::policy::{Layer, Section, Speaker};
+use crate::policy::{Layer, Machine, Section, Speaker};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsStr;
@@ -17,6 +17,7 @@ use std::path::Path;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Config {
     defaults: Layer,
+    machine: Machine,
     slices: HashMap<String, Layer>,
     /// Names of single units.
     units: HashMap<String, Layer>,
@@ -37,6 +38,7 @@ impl Config {
         let mut said = 0;
         for fragment in fragments {
             extend(&mut config.defaults, &fragment.defaults);
+            config.machine.extend(&fragment.machine);
             for (name, section) in &fragment.slices {
                 extend(config.slices.entry(name.clone()).or_default(), section);
             }
@@ -77,6 +79,11 @@ impl Config {
     /// What is said about everything.
     pub fn defaults(&self) -> &Layer {
         &self.defaults
+    }
+
+    /// What holds for the machine.
+    pub fn machine(&self) -> &Machine {
+        &self.machine
     }
 
     /// All sections that speak about a unit, the most specific first: a slice's own, the unit's name, and patterns. Of patterns

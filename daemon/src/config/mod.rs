@@ -8,6 +8,7 @@
 mod configuration;
 pub mod directories;
 pub mod fragment;
+mod machine;
 pub mod merge;
 mod parameter;
 mod pattern;

@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The settings in a section.
 
+use super::machine;
 use super::walk::{Entry, Walk};
-use crate::policy::{Assignment, Key, Part, Pressure, PressureError, Section, SettingError, Value};
+use crate::policy::{
+    Assignment, Key, MachineKey, MachineSection, Part, Pressure, PressureError, Section,
+    SettingError, Value,
+};
 use toml::de::{DeTable, DeValue};
 
 /// Whom a section speaks about.
@@ -22,11 +26,32 @@ impl Scope {
     }
 
     fn keys(self) -> impl Iterator<Item = &'static str> {
+        let of_machine = MachineKey::ALL.into_iter().map(MachineKey::name);
         Key::ALL
             .into_iter()
             .filter(move |key| self.allows(*key))
             .map(Key::name)
+            .chain(of_machine.filter(move |_| self == Scope::Defaults))
     }
+}
+
+/// Reads what is said about everything, and what is said about the machine into `machine`.
+pub(super) fn read_defaults(
+    walk: &mut Walk<'_>,
+    table: &DeTable<'_>,
+    programs: &[&str],
+    machine: &mut MachineSection,
+) -> Section {
+    let (of_machine, others): (Vec<_>, Vec<_>) = walk
+        .entries(table)
+        .into_iter()
+        .partition(|entry| machine::key(entry.key).is_some());
+    for entry in of_machine {
+        if let Some(key) = machine::key(entry.key) {
+            machine::read(walk, key, entry, machine);
+        }
+    }
+    read_entries(walk, Scope::Defaults, others, programs)
 }
 
 /// Reads all settings of a section. Those that are wrong are noted and left out.
@@ -36,8 +61,23 @@ pub(super) fn read(
     table: &DeTable<'_>,
     programs: &[&str],
 ) -> Section {
+    let entries = walk.entries(table);
+    read_entries(walk, scope, entries, programs)
+}
+
+fn read_entries(
+    walk: &mut Walk<'_>,
+    scope: Scope,
+    entries: Vec<Entry<'_>>,
+    programs: &[&str],
+) -> Section {
     let mut section = Section::new();
-    for entry in walk.entries(table) {
+    for entry in entries {
+        if machine::key(entry.key).is_some() {
+            let message = format!("\"{}\" is for [defaults] only", entry.key);
+            walk.fault(entry.key_at, message);
+            continue;
+        }
         let key = match Key::ALL.into_iter().find(|key| key.name() == entry.key) {
             Some(key) if scope.allows(key) => key,
             Some(key) => {

@@ -6,6 +6,7 @@
 
 mod desired;
 mod layer;
+mod machine;
 mod name;
 mod plan;
 mod pressure;
@@ -18,6 +19,7 @@ pub use desired::{
     Cgroups, Decider, Desired, OwnSettings, desired_attachments, desired_settings, desired_triggers,
 };
 pub use layer::Layer;
+pub use machine::{Amount, EngineChoice, Machine, MachineKey, MachineSection, MachineValue};
 pub use name::{Policy, PolicyNameError};
 pub use plan::{Action, State, plan};
 pub use pressure::{

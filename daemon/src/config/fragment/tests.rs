@@ -211,7 +211,7 @@ fn what_is_no_toml_is_told_and_the_rest_is_read() {
             "5:9: string values must be quoted, expected literal string",
             "6:17: unclosed table, expected `]`",
             "7:3: key with no value, expected `=`",
-            "9:11: unknown setting \"x\", expected one of: enabled, policy, kill, cooldown",
+            "9:11: unknown setting \"x\", expected one of: enabled, policy, kill, cooldown, engine, min-available, min-swap",
         ]
     );
     assert_eq!(
@@ -240,7 +240,40 @@ fn an_unknown_setting_gets_a_suggestion() {
     );
     assert_eq!(
         fault("[defaults]\ncoldown = '1s'\n"),
-        "2:1: unknown setting \"coldown\", expected one of: enabled, policy, kill, cooldown; did you mean \"cooldown\"?"
+        "2:1: unknown setting \"coldown\", expected one of: enabled, policy, kill, cooldown, engine, min-available, min-swap; did you mean \"cooldown\"?"
+    );
+}
+
+#[test]
+fn what_is_said_about_the_machine_is_for_defaults_only() {
+    let fragment = parse(
+        "[defaults]\nengine = 'kernel'\nkill = 'process'\nmin-available = '5%'\nmin-swap = ''\n",
+    )
+    .unwrap();
+    assert_eq!(settings(&fragment.defaults), ["kill=process@3:8"]);
+    let said = fragment
+        .machine
+        .iter()
+        .map(|(key, (value, at))| format!("{} {value:?} {}:{}", key.name(), at.line, at.column));
+    assert_eq!(
+        said.collect::<Vec<_>>(),
+        [
+            "engine Some(Engine(Kernel)) 2:10",
+            "min-available Some(MinAvailable(Hundredths(500))) 4:17",
+            "min-swap None 5:12",
+        ]
+    );
+    assert_eq!(
+        faults(
+            "engine = 'auto'\n[defaults]\nengine = true\nmin-swap = '-1'\nmin-available = 7\n[unit.'a.service']\nengine = 'auto'\n"
+        ),
+        [
+            "1:1: \"engine\" is in no section, expected it in [defaults]",
+            "3:10: found a boolean, expected a string such as \"auto\"",
+            "4:12: found \"-1\", expected a size such as \"4096\", \"64M\" or \"1.5G\" (base 1024)",
+            "5:17: found an integer, expected a string such as \"64M\" or \"5%\"",
+            "7:1: \"engine\" is for [defaults] only",
+        ]
     );
 }
 
@@ -249,8 +282,8 @@ fn what_is_not_for_everything_is_refused_in_defaults() {
     assert_eq!(
         faults("[defaults]\npreference = 'omit'\npressure.stall = '1s'\n"),
         [
-            "2:1: \"preference\" is not for [defaults], expected one of: enabled, policy, kill, cooldown",
-            "3:1: \"pressure\" is not for [defaults], expected one of: enabled, policy, kill, cooldown",
+            "2:1: \"preference\" is not for [defaults], expected one of: enabled, policy, kill, cooldown, engine, min-available, min-swap",
+            "3:1: \"pressure\" is not for [defaults], expected one of: enabled, policy, kill, cooldown, engine, min-available, min-swap",
         ]
     );
 }
