@@ -149,6 +149,20 @@ pub struct Watch {
 }
 
 impl Watch {
+    /// One of which no event is known yet.
+    #[must_use]
+    pub fn new(trigger: Trigger) -> Self {
+        Self {
+            trigger,
+            counts: [0; Outcome::ALL.len()],
+        }
+    }
+
+    /// One event more had this outcome.
+    pub fn note(&mut self, outcome: Outcome) {
+        self.counts[outcome.encode() as usize] += 1;
+    }
+
     /// How often an event had this outcome.
     #[must_use]
     pub fn count(&self, outcome: Outcome) -> u64 {
@@ -350,6 +364,17 @@ mod tests {
             assert_eq!(Outcome::decode(outcome.encode()), Some(outcome));
         }
         assert_eq!(Outcome::decode(OOMD_OUTCOMES), None);
+    }
+
+    #[test]
+    fn what_is_noted_is_counted() {
+        let mut watch = Watch::new(PRESSURE.trigger);
+        for outcome in Outcome::ALL {
+            watch.note(outcome);
+        }
+        watch.note(Outcome::Cooldown);
+        assert_eq!(watch.count(Outcome::Cooldown), 2);
+        assert_eq!(watch.count(Outcome::Killed), 1);
     }
 
     #[test]
