@@ -6,7 +6,9 @@ use bpf_oomd::cgroup::{MOUNT_POINT, Tree};
 use bpf_oomd::config::Configuration;
 use bpf_oomd::core::{Core, STATE_DIRECTORY, run};
 use bpf_oomd::engine::kernel::KernelEngine;
-use bpf_oomd::engine::probe::{KernelFacts, VMLINUX_BTF, probe};
+use bpf_oomd::engine::probe::{KernelFacts, VMLINUX_BTF, probe, probe_files};
+use bpf_oomd::engine::userspace::UserspaceEngine;
+use bpf_oomd::engine::{Engine, EngineKind, choose};
 use bpf_oomd::fault::causes;
 use bpf_oomd::log;
 use bpf_oomd::systemd::files::Files;
@@ -46,14 +48,14 @@ fn main() -> ExitCode {
         }
     }
     log::start();
-    let facts = match supported() {
-        Ok(facts) => facts,
+    let (kind, facts) = match supported() {
+        Ok(found) => found,
         Err(reason) => {
             error!("{reason}");
             return ExitCode::from(UNSUPPORTED_KERNEL);
         }
     };
-    match daemon(&facts) {
+    match start(kind, &facts) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             error!("{}", causes(&*error));
@@ -62,27 +64,38 @@ fn main() -> ExitCode {
     }
 }
 
-/// What this kernel can do, or why it will not do, in one sentence.
-fn supported() -> Result<KernelFacts, String> {
-    let facts = probe(Path::new(VMLINUX_BTF)).map_err(|error| {
+/// Which engine there is for what is configured, and what this kernel can do; or why it will not do, in one sentence.
+fn supported() -> Result<(EngineKind, KernelFacts), String> {
+    let files = probe_files(Path::new(MOUNT_POINT));
+    let facts = probe(Path::new(VMLINUX_BTF), files).map_err(|error| {
         format!(
             "It cannot be told whether this kernel can choose OOM victims with BPF: {}; bpf-oomd does nothing here.",
             causes(&error)
         )
     })?;
-    let missing = facts.missing_for_policies();
-    if !missing.is_empty() {
-        return Err(format!(
-            "This kernel cannot choose OOM victims with BPF, it lacks {}; bpf-oomd does nothing here.",
-            missing.join(", ")
-        ));
-    }
-    Ok(facts)
+    // Its faults are told by the core, which reads it again.
+    let mut configuration = Configuration::below(Path::new("/"));
+    configuration.read();
+    let kind = choose(configuration.config().machine().engine, &facts)?;
+    Ok((kind, facts))
 }
 
-fn daemon(facts: &KernelFacts) -> anyhow::Result<()> {
-    let tree = Tree::open(Path::new(MOUNT_POINT)).context("the cgroup tree cannot be used")?;
-    let engine = KernelEngine::new(facts).context("BPF cannot be used")?;
+fn start(kind: EngineKind, facts: &KernelFacts) -> anyhow::Result<()> {
+    let tree = || Tree::open(Path::new(MOUNT_POINT)).context("the cgroup tree cannot be used");
+    match kind {
+        EngineKind::Kernel => {
+            let engine = KernelEngine::new(facts).context("BPF cannot be used")?;
+            daemon(engine, tree()?)
+        }
+        EngineKind::Userspace => {
+            let engine = UserspaceEngine::new(facts, tree()?).context("BPF cannot be used")?;
+            daemon(engine, tree()?)
+        }
+    }
+}
+
+fn daemon(engine: impl Engine, tree: Tree) -> anyhow::Result<()> {
+    info!("{}", bpf_oomd::engine::summary(&engine));
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The man pages say what the code does.
 
-use bpf_oomd::policy::{Key, Part, Value};
+use bpf_oomd::engine::userspace::DEFAULT_PRESSURE;
+use bpf_oomd::policy::{Key, Machine, MachineKey, Part, Value};
 use std::fs;
 use std::path::Path;
 
@@ -54,7 +55,23 @@ fn every_setting_is_described_with_its_default() {
             .into_iter()
             .map(|part| (part.name().to_owned(), default(part).map(str::to_owned))),
     );
+    let machine = Machine::default();
+    expected.extend(MachineKey::ALL.into_iter().map(|key| {
+        let default = match key {
+            MachineKey::Engine => Some(machine.engine.to_string()),
+            MachineKey::MinAvailable => machine.min_available.map(|amount| amount.to_string()),
+            MachineKey::MinSwap => machine.min_swap.map(|amount| amount.to_string()),
+        };
+        let default = default.unwrap_or("none".to_owned());
+        (key.name().to_owned(), Some(default))
+    }));
     assert_eq!(described(&page("man5/bpf-oomd.conf.5")), expected);
+}
+
+#[test]
+fn what_is_watched_by_default_is_said() {
+    let said = format!(".B {DEFAULT_PRESSURE}.\n");
+    assert!(page("man5/bpf-oomd.conf.5").contains(&said), "{said}");
 }
 
 #[test]

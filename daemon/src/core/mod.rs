@@ -67,6 +67,8 @@ pub struct Core<E> {
     unwatched_cgroups: BTreeMap<CgroupId, Fault>,
     /// Why none is.
     pressure_fault: Option<Fault>,
+    /// Why the machine's memory is not watched, or that what is said of the engine does not count yet.
+    machine_faults: Vec<Fault>,
     refusals: Refusals,
     faults: FaultBook,
     /// Why nothing is heard from systemd, while that is so.
@@ -118,6 +120,7 @@ impl<E: Engine> Core<E> {
             untold: BTreeMap::new(),
             unwatched_cgroups: BTreeMap::new(),
             pressure_fault: None,
+            machine_faults: Vec::new(),
             index: Index::default(),
             units,
             attached: BTreeMap::new(),
@@ -211,9 +214,24 @@ impl<E: Engine> Core<E> {
         if self.configuration.read() {
             self.units.configure(self.configuration.config().clone());
             self.give_parameters();
+            self.tell_machine();
             self.shown.configurations += 1;
             info!("The configuration was read, and is not what it was");
         }
+    }
+
+    fn tell_machine(&mut self) {
+        let machine = self.configuration.config().machine();
+        let other_engine = machine.engine.excludes(self.engine.name()).then(|| {
+            Fault::new(format!(
+                "engine = \"{}\" counts when the daemon is started again; the engine is {:?}",
+                machine.engine,
+                self.engine.name()
+            ))
+        });
+        let unwatched = self.engine.set_machine(machine).err();
+        let unwatched = unwatched.map(|error| Fault::new(causes(&error)));
+        self.machine_faults = other_engine.into_iter().chain(unwatched).collect();
     }
 
     fn give_parameters(&mut self) {
@@ -258,6 +276,7 @@ impl<E: Engine> Core<E> {
         for fault in of_configuration
             .chain(&self.unwatched)
             .chain(&self.pressure_fault)
+            .chain(&self.machine_faults)
         {
             faults.add(Subject::Configuration, fault.clone());
         }

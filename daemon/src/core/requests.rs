@@ -363,7 +363,9 @@ impl<E: Engine> Core<E> {
             let counts = Outcome::ALL.map(|outcome| (outcome, watch.count(outcome)));
             Some(WatchedUnit {
                 unit: unit.clone(),
-                pressure: world.pressure(unit)?,
+                pressure: world
+                    .pressure(unit)
+                    .or_else(|| self.engine.pressure_by_default(*id))?,
                 outcomes: counts.into_iter().filter(|(_, count)| *count > 0).collect(),
             })
         });

@@ -239,17 +239,7 @@ impl Engine for KernelEngine {
                 ranking.left_out
             );
         }
-        let candidates = ranking.candidates.into_iter();
-        Ok(candidates
-            .map(|candidate| Candidate {
-                cgroup: CgroupId(candidate.cgroup_id),
-                score: candidate.score,
-                bytes: candidate.bytes,
-                preference: candidate.preference.into(),
-                processes: candidate.processes,
-                excluded: candidate.excluded,
-            })
-            .collect())
+        Ok(ranking.candidates.into_iter().map(Into::into).collect())
     }
 
     fn set_parameters(

@@ -1,16 +1,19 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! How policies are enforced.
 //!
-//! The core says what should be attached where; an engine does it, and reports what happened. [`kernel`] is the one there
-//! is: the kernel itself chooses and kills.
+//! The core says what should be attached where; an engine does it, and reports what happened. With [`kernel`] the kernel itself
+//! chooses and kills, where it can; with [`userspace`] the daemon does.
 
+mod choice;
 pub mod kernel;
 pub mod probe;
+pub mod userspace;
 
 use crate::fault::causes;
-use crate::policy::{self, CgroupId, OwnSettings, Preference, Trigger};
+use crate::policy::{self, CgroupId, Machine, OwnSettings, Preference, Pressure, Trigger};
 pub use bpf_oomd_bpf::pressure::{Outcome, Stall, Watch};
 pub use bpf_oomd_bpf::{Excluded, Reason};
+pub use choice::{EngineKind, choose, summary};
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -60,6 +63,16 @@ pub trait Engine {
         want: &BTreeMap<CgroupId, Trigger>,
         births: bool,
     ) -> Result<BTreeMap<CgroupId, String>, TriggerError>;
+
+    /// Takes what is said about the machine's memory. An engine that leaves that to the kernel has nothing to do.
+    fn set_machine(&mut self, _machine: &Machine) -> Result<(), TriggerError> {
+        Ok(())
+    }
+
+    /// What a cgroup is watched for because it has a policy and nobody says anything of its pressure.
+    fn pressure_by_default(&self, _id: CgroupId) -> Option<Pressure> {
+        None
+    }
 
     /// What came of the stalls of a cgroup so far; None if it is not watched.
     fn watch(&self, id: CgroupId) -> Result<Option<Watch>, TriggerError>;
@@ -158,6 +171,19 @@ pub struct Candidate {
     pub processes: u32,
     /// Why it cannot be chosen, if so.
     pub excluded: Option<Excluded>,
+}
+
+impl From<bpf_oomd_bpf::Candidate> for Candidate {
+    fn from(candidate: bpf_oomd_bpf::Candidate) -> Self {
+        Candidate {
+            cgroup: CgroupId(candidate.cgroup_id),
+            score: candidate.score,
+            bytes: candidate.bytes,
+            preference: candidate.preference.into(),
+            processes: candidate.processes,
+            excluded: candidate.excluded,
+        }
+    }
 }
 
 /// One kill by a policy.

@@ -148,6 +148,16 @@ impl MachineValue {
     }
 }
 
+/// As it is written in a file; [`MachineValue::parse`] reads it again.
+impl fmt::Display for MachineValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            MachineValue::Engine(engine) => engine.fmt(f),
+            MachineValue::MinAvailable(amount) | MachineValue::MinSwap(amount) => amount.fmt(f),
+        }
+    }
+}
+
 /// What one file says about the machine. None takes back what earlier files said.
 pub type MachineSection = BTreeMap<MachineKey, (Option<MachineValue>, Provenance)>;
 

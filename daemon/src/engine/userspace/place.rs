@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A cgroup that is kept open, with where it is, and the files in it.
+
+use super::limit::Limited;
+use super::said::{Chain, Link};
+use super::text;
+use crate::cgroup::Tree;
+use crate::policy::CgroupId;
+use rustix::fs::{Dir, FileType, Mode, OFlags};
+use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// A cgroup. One that was removed stays open, and its files cannot be read any more.
+#[derive(Debug)]
+pub(super) struct Place {
+    pub(super) id: CgroupId,
+    /// From the root of the tree, which is `/`.
+    pub(super) path: String,
+    pub(super) chain: Chain,
+    directory: OwnedFd,
+}
+
+impl Place {
+    /// Opens the cgroup that has this id.
+    ///
+    /// # Errors
+    ///
+    /// If there is none (any more).
+    pub(super) fn open(tree: &Tree, id: CgroupId) -> io::Result<Self> {
+        let gone = || io::Error::from_raw_os_error(libc::ENOENT);
+        let path = match id {
+            CgroupId::SYSTEM => "/".to_owned(),
+            id => tree.path(id).ok_or_else(gone)?,
+        };
+        let (directory, found) = tree.open_cgroup(&path)?;
+        if id != CgroupId::SYSTEM && found != id {
+            return Err(gone());
+        }
+        let chain = chain(tree, &path).ok_or_else(gone)?;
+        Ok(Place {
+            id,
+            path,
+            chain,
+            directory,
+        })
+    }
+
+    /// Its directory.
+    pub(super) fn directory(&self) -> BorrowedFd<'_> {
+        self.directory.as_fd()
+    }
+
+    /// Opens a file in it.
+    pub(super) fn file(&self, name: &str, how: OFlags) -> io::Result<OwnedFd> {
+        file_in(self.directory(), name, how)
+    }
+
+    /// Reads a file in it. Empty if that is not possible: the root cgroup has not all files, and what is gone has none.
+    pub(super) fn text(&self, name: &str) -> String {
+        read_in(self.directory(), name)
+    }
+
+    /// Its memory use, in bytes. That of the system is what the programs count there: processes and page cache.
+    pub(super) fn usage(&self) -> u64 {
+        if self.id == CgroupId::SYSTEM {
+            let stat = self.text("memory.stat");
+            let of = |name| text::number(&stat, name).unwrap_or_default();
+            return of("anon") + of("file");
+        }
+        text::limit(&self.text("memory.current")).unwrap_or_default()
+    }
+
+    /// Whether it or something above it uses more than its memory.high.
+    pub(super) fn is_held_back(&self, tree: &Tree) -> bool {
+        let mut path = self.path.as_str();
+        loop {
+            if let Ok((directory, _)) = tree.open_cgroup(path)
+                && is_over_high(directory.as_fd())
+            {
+                return true;
+            }
+            match path.rfind('/') {
+                Some(end) if end > 0 => path = &path[..end],
+                _ => return false,
+            }
+        }
+    }
+
+    /// Whether something in it does.
+    pub(super) fn holds_back_inside(&self) -> bool {
+        below(self.directory(), &mut |directory| is_over_high(directory))
+    }
+
+    /// The ids of cgroups in it, itself included, that reached their limits and are about to run out, the lowest first. `swap_free` is
+    /// the machine's.
+    pub(super) fn out_of_memory(&self, swap_free: u64) -> Vec<CgroupId> {
+        let mut found = Vec::new();
+        let mut look = |directory: BorrowedFd<'_>| {
+            if is_out(directory, swap_free)
+                && let Ok(status) = rustix::fs::fstat(directory)
+            {
+                found.push(CgroupId(status.st_ino));
+            }
+            false
+        };
+        below(self.directory(), &mut look);
+        look(self.directory());
+        found
+    }
+}
+
+/// A cgroup and all above it, by its path. None if it is gone.
+pub(super) fn chain(tree: &Tree, path: &str) -> Option<Chain> {
+    let mut links = Vec::new();
+    let mut rest = path.trim_end_matches('/');
+    while !rest.is_empty() {
+        links.push(Link {
+            id: tree.id(rest)?,
+            is_slice: rest.ends_with(".slice"),
+        });
+        rest = &rest[..rest.rfind('/')?];
+    }
+    links.push(Link {
+        id: CgroupId::SYSTEM,
+        is_slice: true,
+    });
+    Some(Chain::new(links))
+}
+
+pub(super) fn file_in(directory: BorrowedFd<'_>, name: &str, how: OFlags) -> io::Result<OwnedFd> {
+    let file = rustix::fs::openat(directory, name, how | OFlags::CLOEXEC, Mode::empty())?;
+    Ok(file)
+}
+
+/// Reads a file, or what can be read of it.
+pub(super) fn read_in(directory: BorrowedFd<'_>, name: &str) -> String {
+    let mut text = String::new();
+    if let Ok(file) = file_in(directory, name, OFlags::RDONLY) {
+        // What was read before an error is text too, and what is missing in it counts as not said.
+        let _ = std::fs::File::from(file).read_to_string(&mut text);
+    }
+    text
+}
+
+/// Shows every cgroup below one to `look`, those inside before what they are in, until it returns true. Returns whether it did.
+pub(super) fn below(
+    directory: BorrowedFd<'_>,
+    look: &mut dyn FnMut(BorrowedFd<'_>) -> bool,
+) -> bool {
+    let Ok(entries) = Dir::read_from(directory) else {
+        return false;
+    };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        if entry.file_type() != FileType::Directory || name == c"." || name == c".." {
+            continue;
+        }
+        let how = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        // Gone meanwhile: nothing is lost.
+        if let Ok(child) = rustix::fs::openat(directory, name, how, Mode::empty())
+            && (below(child.as_fd(), look) || look(child.as_fd()))
+        {
+            return true;
+        }
+    }
+    false
+}
+
+fn is_over_high(directory: BorrowedFd<'_>) -> bool {
+    let Some(high) = text::limit(&read_in(directory, "memory.high")) else {
+        return false;
+    };
+    text::limit(&read_in(directory, "memory.current")).is_some_and(|usage| usage > high)
+}
+
+fn is_out(directory: BorrowedFd<'_>, swap_free: u64) -> bool {
+    let bytes = |name| text::limit(&read_in(directory, name));
+    let (Some(limit), Some(usage)) = (bytes("memory.max"), bytes("memory.current")) else {
+        return false;
+    };
+    let used = bytes("memory.swap.current").unwrap_or_default();
+    let swap = bytes("memory.swap.max").map_or(u64::MAX, |most| most.saturating_sub(used));
+    let stat = read_in(directory, "memory.stat");
+    Limited::new(limit, usage, swap.min(swap_free), &stat).is_out()
+}
