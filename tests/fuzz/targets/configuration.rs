@@ -5,7 +5,7 @@
 use bpf_oomd::config::fragment::Fragment;
 use bpf_oomd::config::{Config, ParameterKind, ParameterSpec, Parameters};
 use bpf_oomd::fault::Fault;
-use bpf_oomd::policy::{Assignment, Key, Part, Pressure, Section, Value};
+use bpf_oomd::policy::{Assignment, Key, Part, Pressure, Provenance, Section, Value};
 use bpf_oomd_fuzz::{PROGRAMS, check_faults, files, one_line_down, paths, with_a_line_before};
 use libfuzzer_sys::fuzz_target;
 use std::collections::BTreeSet;
@@ -35,6 +35,7 @@ fuzz_target!(|input: &[u8]| {
                     section.values_mut().for_each(|it| it.at.line += 1);
                 });
                 parameters_of(&mut fragment, |(_, at)| at.line += 1);
+                machine_of(&mut fragment, |at| at.line += 1);
                 assert_eq!(lower, Ok(fragment), "a line before");
             }
             Err(faults) => {
@@ -82,15 +83,17 @@ fn sections(fragment: &mut Fragment, mut visit: impl FnMut(&mut Section)) {
         .for_each(|(_, section)| visit(section));
 }
 
-fn parameters_of(
-    fragment: &mut Fragment,
-    visit: impl FnMut(&mut (u64, bpf_oomd::policy::Provenance)),
-) {
+fn parameters_of(fragment: &mut Fragment, visit: impl FnMut(&mut (u64, Provenance))) {
     fragment
         .policies
         .values_mut()
         .flat_map(Parameters::values_mut)
         .for_each(visit);
+}
+
+fn machine_of(fragment: &mut Fragment, mut visit: impl FnMut(&mut Provenance)) {
+    let said = fragment.machine.values_mut();
+    said.for_each(|(_, at)| visit(at));
 }
 
 /// What is said has a place in the file, and there stands what TOML begins such a value with, or the name of a table.
@@ -103,6 +106,7 @@ fn check_places(content: &[u8], fragment: &Fragment) {
         places.extend(section.values().map(|assignment| assignment.at.clone()));
     });
     parameters_of(&mut fragment, |(_, at)| places.push(at.clone()));
+    machine_of(&mut fragment, |at| places.push(at.clone()));
     for at in places {
         assert_eq!(at.file, fragment.path);
         let line = text.split('\n').nth(at.line as usize - 1);
@@ -132,6 +136,7 @@ fn check_written(fragment: &Fragment) {
             }
         });
         parameters_of(fragment, |(_, at)| (at.line, at.column) = (0, 0));
+        machine_of(fragment, |at| (at.line, at.column) = (0, 0));
     }
     assert_eq!(fragment, again, "written as\n{text}");
 }
@@ -139,6 +144,10 @@ fn check_written(fragment: &Fragment) {
 fn written(fragment: &Fragment) -> String {
     let mut text = String::from("[defaults]\n");
     write_section(&mut text, &fragment.defaults, false);
+    for (key, (value, _)) in &fragment.machine {
+        let value = value.as_ref().map(ToString::to_string).unwrap_or_default();
+        let _ = writeln!(text, "{} = '{value}'", key.name());
+    }
     for (name, section) in &fragment.slices {
         let _ = writeln!(text, "[slice.'{name}']");
         write_section(&mut text, section, true);

@@ -3,7 +3,7 @@
 #![no_main]
 
 use bpf_oomd::config::UnitPattern;
-use bpf_oomd::policy::{Key, Part, Pressure, Value, closest};
+use bpf_oomd::policy::{Key, MachineKey, MachineValue, Part, Pressure, Value, closest};
 use bpf_oomd::systemd::unit_name::{
     OBJECT_PREFIX, ROOT_SLICE, of_cgroup, of_object_path, parent_slice, section,
 };
@@ -113,6 +113,15 @@ fn check_values(text: &str) {
                     Ok(value),
                     "{written:?}"
                 );
+            }
+            Err(error) => check_message(&error.to_string()),
+        }
+    }
+    for key in MachineKey::ALL {
+        match MachineValue::parse(key, text) {
+            Ok(value) => {
+                let written = value.to_string();
+                assert_eq!(MachineValue::parse(key, &written), Ok(value), "{written:?}");
             }
             Err(error) => check_message(&error.to_string()),
         }
