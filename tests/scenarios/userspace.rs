@@ -112,12 +112,16 @@ fn the_largest_unit_of_a_slice_that_stalls_dies_and_only_it() {
 }
 
 /// A slice with a policy, and in it a unit that will want 500 MB and is held back over 40, and one of 20 MB. `configuration` is what is
-/// configured, `settings` what the first unit says itself.
+/// configured, `settings` what the first unit says itself. If nothing is configured for the slice, it is not watched itself.
 #[track_caller]
 fn scene(configuration: &str, settings: &[&str]) -> (Configuration, Units) {
     daemon::started();
     let mut files = Configuration::new();
-    files.write("50-scene", configuration);
+    let quiet = match configuration.contains("scene.slice") {
+        true => "",
+        false => "[slice.\"scene.slice\"]\npressure = \"none\"\n",
+    };
+    files.write("50-scene", &format!("{quiet}{configuration}"));
     let mut units = Units::new();
     units.write(SCENE, &slice(&["ManagedOOMPolicy=bpf:biggest-leaf"]));
     units.write(

@@ -234,12 +234,10 @@ impl Enforcer {
             let file = trigger(&system, &MACHINE_TRIGGER)?;
             let token = self.token(Source::Machine);
             sources.add(&file, token)?;
-            // It may be low already, and nobody waits yet.
-            let next = Some((now(), now()));
             self.machine_watch = Some(MachineWatch {
                 token,
                 _file: file,
-                next,
+                next: None,
             });
         }
         self.set_timer(sources);
@@ -333,7 +331,7 @@ impl Enforcer {
             .stalls
             .iter()
             .filter(|(id, stall)| {
-                let there = crate::policy::Trigger::from(&stall.watch.trigger);
+                let there = Trigger::from(&stall.watch.trigger);
                 want.get(id) != Some(&there)
             })
             .map(|(id, _)| *id)
@@ -484,7 +482,9 @@ impl Enforcer {
             }
             said => said.flatten(),
         };
-        let Some(said) = said else {
+        // What is said may be something else by now, and the trigger is about to be.
+        let there = Trigger::from(&watch.watch.trigger);
+        let Some(said) = said.filter(|said| said.trigger == there) else {
             return;
         };
         let look = Look {
