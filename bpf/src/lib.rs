@@ -15,6 +15,7 @@
 //! | [`pressure`] | when a cgroup's stall is an OOM | no |
 //! | [`candidate`] | what a ranking says | no |
 //! | [`parameter`] | what a policy can be told by name | setting one |
+//! | [`parts`] | what another process needs to go on with what is loaded | no |
 //!
 //! Attaching to cgroups is the engine's business; this crate hands out the map to
 //! attach.
@@ -28,6 +29,7 @@ mod map;
 mod mapped;
 mod object;
 pub mod parameter;
+pub mod parts;
 pub mod policy;
 pub mod pressure;
 pub mod record;
@@ -42,6 +44,7 @@ pub use events::EventsError;
 pub use kernel_kills::KernelKills;
 pub use map::MapError;
 pub use parameter::{Parameter, ParameterKind};
+pub use parts::{AdoptError, Adopted, Parts};
 pub use policy::{PolicyProgram, policy_names, policy_parameters};
 pub use pressure::{CgroupPressure, Outcome, Pressure, Stall, Trigger, Watch};
 pub use record::{

@@ -13,6 +13,12 @@ pub(crate) type Bytes = &'static Aligned<[u8]>;
 #[repr(C, align(16))]
 pub(crate) struct Aligned<T: ?Sized>(T);
 
+impl Aligned<[u8]> {
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
 include!(concat!(env!("OUT_DIR"), "/objects.rs"));
 
 /// The name and the object of a policy.

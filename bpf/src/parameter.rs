@@ -2,17 +2,22 @@
 //! Parameters that a policy declares (`include/parameter.bpf.h`): variables in
 //! a data section of their own, with their kind as the type.
 
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::{Mutex, PoisonError};
 
 use libbpf_rs::btf::types::{DataSec, Typedef, Var};
 use libbpf_rs::btf::{BtfKind, BtfType, ReferencesType as _};
-use libbpf_rs::{MapCore as _, MapFlags, MapHandle, Object, OpenObject};
+use libbpf_rs::{MapCore as _, MapFlags, MapHandle, MapType, Object, OpenObject};
 
-use crate::map::MapError;
+use crate::map::{MapError, Shape};
+use crate::parts::{self, AdoptError, Adopted};
 use crate::struct_ops::{self, LoadError};
 
 /// The section, and so the map.
 const SECTION: &str = ".data.params";
+
+/// What the map is called when it is handed to another process.
+const PART: &str = "parameters";
 
 /// A parameter of a policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -106,19 +111,45 @@ fn kind(ty: BtfType<'_>) -> Option<ParameterKind> {
 #[derive(Debug)]
 pub(crate) struct Parameters {
     placed: Vec<Placed>,
-    /// The section; `None` if the policy has no parameters. Written as a whole,
-    /// so by one at a time.
-    map: Option<Mutex<MapHandle>>,
+    /// The section; `None` if the policy has no parameters.
+    map: Option<MapHandle>,
+    /// It is written as a whole, so by one at a time.
+    writing: Mutex<()>,
 }
 
 impl Parameters {
     pub(crate) fn new(placed: Vec<Placed>, object: &Object) -> Result<Self, LoadError> {
         let map = object.maps().find(|map| map.name() == SECTION);
-        let handle = map.map(|map| struct_ops::handle(&map)).transpose()?;
         Ok(Self {
             placed,
-            map: handle.map(Mutex::new),
+            map: map.map(|map| struct_ops::handle(&map)).transpose()?,
+            writing: Mutex::default(),
         })
+    }
+
+    /// Those of a program that another process loaded from the same object,
+    /// with the values that they have there.
+    pub(crate) fn adopt(open: &OpenObject, kept: &mut Adopted) -> Result<Self, AdoptError> {
+        let section = open.maps().find(|map| map.name() == SECTION);
+        let size = section.and_then(|map| map.initial_value().map(<[u8]>::len));
+        let shape = |value| Shape {
+            ty: MapType::Array,
+            name: PART,
+            key: size_of::<u32>(),
+            value,
+            entries: 1,
+            flags: 0,
+        };
+        let map = size.map(|size| shape(size).adopt(parts::take(kept, PART)?));
+        Ok(Self {
+            placed: declared(open).map_err(|_| AdoptError::Other(PART))?,
+            map: map.transpose()?,
+            writing: Mutex::default(),
+        })
+    }
+
+    pub(crate) fn part(&self) -> Option<(&'static str, BorrowedFd<'_>)> {
+        self.map.as_ref().map(|map| (PART, map.as_fd()))
     }
 
     pub(crate) fn set(&self, name: &str, value: u64) -> Result<(), MapError> {
@@ -129,7 +160,7 @@ impl Parameters {
             .find(|placed| placed.parameter.name == name)
             .ok_or_else(missing)?;
         let map = self.map.as_ref().ok_or_else(missing)?;
-        let map = map.lock().unwrap_or_else(PoisonError::into_inner);
+        let _one_at_a_time = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let key = 0_u32.to_ne_bytes();
         let mut section = map
             .lookup(&key, MapFlags::ANY)

@@ -2,17 +2,18 @@
 //! The policy programs compiled into this crate.
 
 use std::fmt;
-use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::sync::{Mutex, PoisonError};
 
-use libbpf_rs::{MapCore as _, MapFlags, MapHandle, Object, ProgramInput};
+use libbpf_rs::{MapCore as _, MapFlags, MapHandle, MapType};
 
 use crate::candidate::Ranking;
 use crate::interface::{OOMD_CANDIDATES_MAX, bytes_of_mut, oomd_candidate, oomd_ranking, read};
 use crate::libbpf_log::Capture;
-use crate::map::MapError;
-use crate::object::{self, NAMES, POLICIES};
+use crate::map::{MapError, Shape};
+use crate::object::{self, Bytes, NAMES, POLICIES};
 use crate::parameter::{self, Parameter, Parameters};
+use crate::parts::{self, AdoptError, Adopted, Parts};
 use crate::shared::SharedMaps;
 use crate::stock;
 use crate::struct_ops::{self, Definition, LoadError};
@@ -33,9 +34,7 @@ pub fn policy_names() -> &'static [&'static str] {
 #[must_use]
 pub fn policy_parameters(policy: &str) -> Vec<Parameter> {
     let said = Capture::start();
-    POLICIES
-        .iter()
-        .find(|(name, _)| *name == policy)
+    find(policy)
         .and_then(|(name, bytes)| object::open(bytes, name, &said).ok())
         .and_then(|open| parameter::declared(&open).ok())
         .unwrap_or_default()
@@ -50,9 +49,8 @@ pub fn policy_parameters(policy: &str) -> Vec<Parameter> {
 /// system. Links keep it alive in the kernel after this value is dropped.
 pub struct PolicyProgram {
     name: &'static str,
-    /// Keeps the ranking program.
-    object: Object,
-    struct_ops: MapHandle,
+    struct_ops: OwnedFd,
+    rank: OwnedFd,
     candidates: MapHandle,
     parameters: Parameters,
     /// There is one result map, for one run at a time.
@@ -60,6 +58,9 @@ pub struct PolicyProgram {
 }
 
 impl PolicyProgram {
+    /// What the struct_ops map is called among the [parts](Self::parts()).
+    pub const ATTACHED: &str = "struct-ops";
+
     /// Load the program of policy `name`, using the maps in `shared`.
     ///
     /// # Errors
@@ -80,14 +81,66 @@ impl PolicyProgram {
         let definition = Definition::of(&open)?;
         let parameters = parameter::declared(&open)?;
         let object = struct_ops::load(&format!("policy {name:?}"), open, &said)?;
+        let rank = object
+            .progs()
+            .find(|program| program.name() == RANK)
+            .ok_or(LoadError::Object("no ranking program"))?;
         Ok(Self {
             name,
             struct_ops: definition.register(&object)?,
+            rank: struct_ops::duplicate(rank.as_fd())?,
             candidates: struct_ops::handle(&object::map(&object, CANDIDATES)?)?,
             parameters: Parameters::new(parameters, &object)?,
-            object,
             ranking: Mutex::new(()),
         })
+    }
+
+    /// Tells programs of policy `name` that do the same from others; `None` if
+    /// there is no such policy.
+    #[must_use]
+    pub fn fingerprint(name: &str) -> Option<u64> {
+        find(name).map(|(_, bytes)| parts::of_object(bytes))
+    }
+
+    /// Go on with the program of policy `name` that another process loaded,
+    /// with the same fingerprint. Parameters are as they were.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such policy, if something was not kept, or is something
+    /// else.
+    pub fn adopt(name: &str, mut kept: Adopted) -> Result<Self, AdoptError> {
+        let (name, bytes) = find(name).ok_or(AdoptError::Other("policy"))?;
+        let said = Capture::start();
+        let open = object::open(bytes, name, &said).map_err(|_| AdoptError::Other("policy"))?;
+        let candidates = Shape {
+            ty: MapType::Array,
+            name: CANDIDATES,
+            key: size_of::<u32>(),
+            value: size_of::<oomd_candidate>(),
+            entries: OOMD_CANDIDATES_MAX,
+            flags: 0,
+        };
+        Ok(Self {
+            name,
+            struct_ops: parts::take(&mut kept, Self::ATTACHED)?,
+            rank: parts::take(&mut kept, RANK)?,
+            candidates: candidates.adopt(parts::take(&mut kept, CANDIDATES)?)?,
+            parameters: Parameters::adopt(&open, &mut kept)?,
+            ranking: Mutex::new(()),
+        })
+    }
+
+    /// What another process needs to go on with it.
+    #[must_use]
+    pub fn parts(&self) -> Parts<'_> {
+        let mut parts = vec![
+            (Self::ATTACHED, self.struct_ops.as_fd()),
+            (RANK, self.rank.as_fd()),
+            (CANDIDATES, self.candidates.as_fd()),
+        ];
+        parts.extend(self.parameters.part());
+        parts
     }
 
     /// The policy's name, as in `bpf:biggest-leaf` without the prefix.
@@ -121,18 +174,7 @@ impl PolicyProgram {
     pub fn ranking(&self, domain: u64) -> Result<Ranking, MapError> {
         let _one_at_a_time = self.ranking.lock().unwrap_or_else(PoisonError::into_inner);
         let mut context = oomd_ranking { domain, leaves: 0 };
-        let program = self
-            .object
-            .progs_mut()
-            .find(|program| program.name() == RANK)
-            .ok_or(MapError::Ranking(-libc::ENOENT))?;
-        let output = program
-            .test_run(ProgramInput {
-                context_in: Some(bytes_of_mut(&mut context)),
-                ..ProgramInput::default()
-            })
-            .map_err(MapError::libbpf("running the ranking program"))?;
-        match output.return_value as i32 {
+        match run(self.rank.as_fd(), bytes_of_mut(&mut context))? {
             0 => {}
             error if error == -libc::ENOENT => return Err(MapError::NoSuchDomain(domain)),
             error => return Err(MapError::Ranking(error)),
@@ -151,6 +193,32 @@ impl PolicyProgram {
             .and_then(|bytes| read(&bytes))
             .ok_or(MapError::Ranking(-libc::ENOENT))
     }
+}
+
+fn find(policy: &str) -> Option<(&'static str, Bytes)> {
+    let mut all = POLICIES.iter();
+    all.find(|(name, _)| *name == policy).copied()
+}
+
+/// Run a `SEC("syscall")` program on a context, which it may change. Returns
+/// what it returns.
+fn run(program: BorrowedFd<'_>, context: &mut [u8]) -> Result<i32, MapError> {
+    let mut options = libbpf_sys::bpf_test_run_opts {
+        sz: size_of::<libbpf_sys::bpf_test_run_opts>() as libbpf_sys::size_t,
+        ctx_in: context.as_ptr().cast(),
+        ctx_size_in: context.len() as u32,
+        ..Default::default()
+    };
+    // SAFETY: the context is as long as said, and outlives the call. The kernel
+    // writes a syscall program's context back to where it read it.
+    let error = unsafe { libbpf_sys::bpf_prog_test_run_opts(program.as_raw_fd(), &mut options) };
+    if error < 0 {
+        let error = std::io::Error::from_raw_os_error(-error);
+        return Err(MapError::libbpf("running the ranking program")(
+            error.into(),
+        ));
+    }
+    Ok(options.retval as i32)
 }
 
 impl fmt::Debug for PolicyProgram {

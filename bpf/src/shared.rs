@@ -11,7 +11,8 @@ use crate::interface::{
     OOMD_DOMAINS_MAX, OOMD_SETTINGS_MAX, Plain, bytes_of, oomd_domain, oomd_pressure_said,
     oomd_settings, oomd_watch, read,
 };
-use crate::map::{self, MapError};
+use crate::map::{MapError, Shape};
+use crate::parts::{self, AdoptError, Adopted, Parts};
 use crate::pressure::{CgroupPressure, Watch};
 use crate::record::Event;
 use crate::settings::CgroupSettings;
@@ -23,6 +24,29 @@ const DOMAINS: &str = "oomd_domains";
 /// Names in `include/pressure.bpf.h` and `include/watch.bpf.h`.
 const PRESSURE: &str = "oomd_pressure";
 const WATCHES: &str = "oomd_watches";
+
+const SETTINGS_SHAPE: Shape = by_cgroup(SETTINGS, size_of::<oomd_settings>());
+const PRESSURE_SHAPE: Shape = by_cgroup(PRESSURE, size_of::<oomd_pressure_said>());
+const WATCHES_SHAPE: Shape = by_cgroup(WATCHES, size_of::<oomd_watch>());
+const DOMAINS_SHAPE: Shape = Shape {
+    ty: MapType::LruHash,
+    name: DOMAINS,
+    key: size_of::<u64>(),
+    value: size_of::<oomd_domain>(),
+    entries: OOMD_DOMAINS_MAX,
+    flags: 0,
+};
+
+const fn by_cgroup(name: &'static str, value: usize) -> Shape {
+    Shape {
+        ty: MapType::Hash,
+        name,
+        key: size_of::<u64>(),
+        value,
+        entries: OOMD_SETTINGS_MAX,
+        flags: libbpf_sys::BPF_F_NO_PREALLOC,
+    }
+}
 
 /// The shared maps.
 ///
@@ -44,49 +68,61 @@ impl SharedMaps {
     ///
     /// Without the privilege to use BPF, or without memory.
     pub fn new() -> Result<Self, EventsError> {
-        let settings = map::create(
-            MapType::Hash,
-            SETTINGS,
-            size_of::<u64>(),
-            size_of::<oomd_settings>(),
-            OOMD_SETTINGS_MAX,
-            libbpf_sys::BPF_F_NO_PREALLOC,
-        )
-        .map_err(EventsError::libbpf("creating the map of settings"))?;
-        let domains = map::create(
-            MapType::LruHash,
-            DOMAINS,
-            size_of::<u64>(),
-            size_of::<oomd_domain>(),
-            OOMD_DOMAINS_MAX,
-            0,
-        )
-        .map_err(EventsError::libbpf("creating the map of domains"))?;
-        let pressure = map::create(
-            MapType::Hash,
-            PRESSURE,
-            size_of::<u64>(),
-            size_of::<oomd_pressure_said>(),
-            OOMD_SETTINGS_MAX,
-            libbpf_sys::BPF_F_NO_PREALLOC,
-        )
-        .map_err(EventsError::libbpf("creating the map of pressure settings"))?;
-        let watches = map::create(
-            MapType::Hash,
-            WATCHES,
-            size_of::<u64>(),
-            size_of::<oomd_watch>(),
-            OOMD_SETTINGS_MAX,
-            libbpf_sys::BPF_F_NO_PREALLOC,
-        )
-        .map_err(EventsError::libbpf("creating the map of watched cgroups"))?;
+        let create = |shape: Shape| {
+            shape
+                .create()
+                .map_err(EventsError::libbpf("creating a map that programs share"))
+        };
         Ok(Self {
             events: Events::new()?,
+            settings: create(SETTINGS_SHAPE)?,
+            domains: create(DOMAINS_SHAPE)?,
+            pressure: create(PRESSURE_SHAPE)?,
+            watches: create(WATCHES_SHAPE)?,
+        })
+    }
+
+    /// Tells maps that mean the same from others.
+    #[must_use]
+    pub fn fingerprint() -> u64 {
+        parts::of_interface()
+    }
+
+    /// Go on with the maps of another process, with the same fingerprint.
+    /// Events that nobody has read are there to be read.
+    ///
+    /// # Errors
+    ///
+    /// If one of them was not kept, or is none.
+    pub fn adopt(mut kept: Adopted) -> Result<Self, AdoptError> {
+        let mut take = |shape: Shape| shape.adopt(parts::take(&mut kept, shape.name)?);
+        let (settings, domains) = (take(SETTINGS_SHAPE)?, take(DOMAINS_SHAPE)?);
+        let (pressure, watches) = (take(PRESSURE_SHAPE)?, take(WATCHES_SHAPE)?);
+        Ok(Self {
+            events: Events::adopt(take)?,
             settings,
             domains,
             pressure,
             watches,
         })
+    }
+
+    /// What another process needs to go on with these maps.
+    #[must_use]
+    pub fn parts(&self) -> Parts<'_> {
+        let mut parts = vec![
+            (SETTINGS, self.settings.as_fd()),
+            (DOMAINS, self.domains.as_fd()),
+            (PRESSURE, self.pressure.as_fd()),
+            (WATCHES, self.watches.as_fd()),
+        ];
+        parts.extend(self.events.parts());
+        parts
+    }
+
+    /// The ids of the cgroups that something is said about, in no order.
+    pub fn told(&self) -> impl Iterator<Item = u64> {
+        keys(&self.settings).chain(keys(&self.pressure))
     }
 
     /// Readable when there are events.
@@ -95,23 +131,49 @@ impl SharedMaps {
         self.events.epoll_fd()
     }
 
+    /// The oldest event that nobody has read yet. It counts as told when the
+    /// next one is asked for: if this process ends before that, whoever goes on
+    /// counts it as lost.
+    ///
+    /// # Errors
+    ///
+    /// An event that cannot be read does not hold up the ones behind it.
+    pub fn next_event(&mut self) -> Result<Option<Event>, EventsError> {
+        self.events.next()
+    }
+
     /// Pass every event that is there, oldest first, to `f`. Does not wait.
     ///
     /// # Errors
     ///
     /// An event that cannot be read does not hold up the ones behind it: `f`
     /// gets those, and the first such error is returned.
-    pub fn drain(&mut self, f: impl FnMut(Event)) -> Result<(), EventsError> {
-        self.events.drain(f)
+    pub fn drain(&mut self, mut f: impl FnMut(Event)) -> Result<(), EventsError> {
+        let mut malformed = None;
+        loop {
+            match self.events.next() {
+                Ok(Some(event)) => f(event),
+                Ok(None) => return malformed.map_or(Ok(()), Err),
+                Err(error @ EventsError::Malformed(_)) => malformed = malformed.or(Some(error)),
+                Err(error) => return Err(error),
+            }
+        }
     }
 
-    /// Events lost because the buffer was full, since it was made.
+    /// Events lost because the buffer was full, or because a process ended
+    /// while it was telling them, since the buffer was made.
     ///
     /// # Errors
     ///
     /// If the kernel refuses the map lookup.
     pub fn lost(&self) -> Result<u64, EventsError> {
         self.events.lost()
+    }
+
+    /// How many of them were told by the process before this one.
+    #[must_use]
+    pub fn lost_before(&self) -> u64 {
+        self.events.lost_before()
     }
 
     /// Tell the programs what is said about a cgroup, 0 for the root cgroup,
@@ -211,9 +273,7 @@ impl SharedMaps {
     /// The ids of the cgroups that have a trigger, in no order. Those that come
     /// or go meanwhile may be missing or not.
     pub fn watched(&self) -> impl Iterator<Item = u64> {
-        self.watches
-            .keys()
-            .filter_map(|key| Some(u64::from_ne_bytes(*key.first_chunk()?)))
+        keys(&self.watches)
     }
 
     /// Let an object that is not loaded yet use these maps for its own.
@@ -234,6 +294,11 @@ impl SharedMaps {
         }
         Ok(())
     }
+}
+
+fn keys(map: &MapHandle) -> impl Iterator<Item = u64> {
+    map.keys()
+        .filter_map(|key| Some(u64::from_ne_bytes(*key.first_chunk()?)))
 }
 
 fn look_up<T: Plain>(

@@ -10,7 +10,7 @@
 //! makes that value while loading but keeps it to itself.
 
 use std::ffi::OsString;
-use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 
 use libbpf_rs::btf::types::{DataSec, MemberAttr, Struct, Var};
 use libbpf_rs::btf::{Btf, BtfKind, HasSize as _, ReferencesType as _};
@@ -168,21 +168,21 @@ impl Definition {
         })
     }
 
-    /// Register the map of the object, loaded by now. The handle keeps map and
-    /// programs alive.
-    pub(crate) fn register(&self, object: &Object) -> Result<MapHandle, LoadError> {
+    /// Register the map of the object, loaded by now. The descriptor keeps map
+    /// and programs alive.
+    pub(crate) fn register(&self, object: &Object) -> Result<OwnedFd, LoadError> {
         self.register_with(&kernel_types()?, object)
     }
 
     /// The same for all of an object's maps, in their order.
-    pub(crate) fn register_all(all: &[Self], object: &Object) -> Result<Vec<MapHandle>, LoadError> {
+    pub(crate) fn register_all(all: &[Self], object: &Object) -> Result<Vec<OwnedFd>, LoadError> {
         let kernel = kernel_types()?;
         all.iter()
             .map(|definition| definition.register_with(&kernel, object))
             .collect()
     }
 
-    fn register_with(&self, kernel: &Btf<'_>, object: &Object) -> Result<MapHandle, LoadError> {
+    fn register_with(&self, kernel: &Btf<'_>, object: &Object) -> Result<OwnedFd, LoadError> {
         let map = object
             .maps()
             .find(|map| map.name() == self.map)
@@ -190,7 +190,7 @@ impl Definition {
         let value = self.kernel_value(kernel, object)?;
         map.update(&0_u32.to_ne_bytes(), &value, MapFlags::ANY)
             .map_err(LoadError::libbpf("registering the struct_ops map"))?;
-        handle(&map)
+        duplicate(map.as_fd())
     }
 
     fn kernel_value(&self, kernel: &Btf<'_>, object: &Object) -> Result<Vec<u8>, LoadError> {
@@ -245,6 +245,12 @@ pub(crate) fn object_types(open: &OpenObject) -> Result<Btf<'_>, LoadError> {
 /// A handle that outlives the object's own.
 pub(crate) fn handle(map: &Map<'_>) -> Result<MapHandle, LoadError> {
     MapHandle::try_from(map).map_err(LoadError::libbpf("duplicating a map's file descriptor"))
+}
+
+/// A descriptor that outlives the object's own.
+pub(crate) fn duplicate(fd: BorrowedFd<'_>) -> Result<OwnedFd, LoadError> {
+    fd.try_clone_to_owned()
+        .map_err(|error| LoadError::libbpf("duplicating a file descriptor")(error.into()))
 }
 
 fn program_fd(object: &Object, name: &OsString) -> Result<u32, LoadError> {
