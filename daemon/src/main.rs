@@ -11,6 +11,7 @@ use bpf_oomd::engine::userspace::UserspaceEngine;
 use bpf_oomd::engine::{Engine, EngineKind, choose};
 use bpf_oomd::fault::causes;
 use bpf_oomd::log;
+use bpf_oomd::systemd::fd_store::{FdStore, Inherited};
 use bpf_oomd::systemd::files::Files;
 use std::path::Path;
 use std::process::ExitCode;
@@ -48,6 +49,10 @@ fn main() -> ExitCode {
         }
     }
     log::start();
+    let (store, inherited) = FdStore::open().unwrap_or_else(|error| {
+        error!("Nothing that an earlier daemon left can be found: {error}");
+        Default::default()
+    });
     let (kind, facts) = match supported() {
         Ok(found) => found,
         Err(reason) => {
@@ -55,7 +60,7 @@ fn main() -> ExitCode {
             return ExitCode::from(UNSUPPORTED_KERNEL);
         }
     };
-    match start(kind, &facts) {
+    match start(kind, &facts, store, inherited) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             error!("{}", causes(&*error));
@@ -80,15 +85,23 @@ fn supported() -> Result<(EngineKind, KernelFacts), String> {
     Ok((kind, facts))
 }
 
-fn start(kind: EngineKind, facts: &KernelFacts) -> anyhow::Result<()> {
+fn start(
+    kind: EngineKind,
+    facts: &KernelFacts,
+    store: FdStore,
+    inherited: Inherited,
+) -> anyhow::Result<()> {
     let tree = || Tree::open(Path::new(MOUNT_POINT)).context("the cgroup tree cannot be used");
     match kind {
         EngineKind::Kernel => {
-            let engine = KernelEngine::new(facts).context("BPF cannot be used")?;
+            let engine =
+                KernelEngine::new(facts, store, inherited).context("BPF cannot be used")?;
             daemon(engine, tree()?)
         }
         EngineKind::Userspace => {
             let engine = UserspaceEngine::new(facts, tree()?).context("BPF cannot be used")?;
+            // What the kernel engine left, before the configuration chose this one: two that are in charge would both kill.
+            store.let_go(inherited);
             daemon(engine, tree()?)
         }
     }
@@ -106,7 +119,8 @@ fn daemon(engine: impl Engine, tree: Tree) -> anyhow::Result<()> {
     runtime
         .block_on(run(&mut core))
         .context("the core loop ended")?;
+    // What is kept for the next daemon stays in force. When the service is stopped there is none, and systemd lets go of it.
     drop(core);
-    info!("Stopped, everything is detached");
+    info!("Stopped");
     Ok(())
 }

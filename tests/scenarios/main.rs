@@ -11,6 +11,7 @@ mod control;
 mod drop_in;
 mod faulty_configuration;
 mod following;
+mod keep;
 mod kernel_kills;
 mod misspelt;
 mod oomctl;

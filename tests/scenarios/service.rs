@@ -57,7 +57,7 @@ fn stopping_detaches_everything_and_leaves_nothing_in_the_kernel() {
     daemon::started();
     wait_attached(SERVICE);
     stop(&[daemon::UNIT]);
-    assert!(attachments().is_empty());
+    eventually("nothing is attached", || attachments().is_empty());
     let none = BpfObjects::now();
 
     daemon::started();

@@ -48,6 +48,11 @@ impl BpfObjects {
         self.links.is_empty() && self.maps.is_empty() && self.programs.is_empty()
     }
 
+    /// How many links, maps and programs there are.
+    pub fn counts(&self) -> [usize; 3] {
+        [self.links.len(), self.maps.len(), self.programs.len()]
+    }
+
     /// How many links there are.
     pub fn link_count(&self) -> usize {
         self.links.len()

@@ -33,5 +33,6 @@ pub mod swap;
 pub mod systemctl;
 pub mod text;
 pub mod tracee;
+pub mod unbroken;
 pub mod units;
 pub mod wait;

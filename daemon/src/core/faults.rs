@@ -20,6 +20,8 @@ pub(super) enum Subject {
     Bus,
     /// What this kernel lacks.
     Kernel,
+    /// What is kept for the next daemon, or was left by an earlier one.
+    Kept,
     /// A unit.
     Unit(String),
 }
@@ -31,6 +33,7 @@ impl fmt::Display for Subject {
             Subject::RunTime => "run-time settings",
             Subject::Bus => "D-Bus",
             Subject::Kernel => "kernel",
+            Subject::Kept => "kept attachments",
             Subject::Unit(name) => name,
         })
     }
@@ -100,7 +103,11 @@ fn news<'a>(
 fn unit(subject: &Subject) -> Option<&str> {
     match subject {
         Subject::Unit(name) => Some(name),
-        Subject::Configuration | Subject::RunTime | Subject::Bus | Subject::Kernel => None,
+        Subject::Configuration
+        | Subject::RunTime
+        | Subject::Bus
+        | Subject::Kernel
+        | Subject::Kept => None,
     }
 }
 

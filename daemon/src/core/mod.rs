@@ -30,7 +30,7 @@ use crate::events;
 use crate::events::record::{KillRecord, Killer};
 use crate::fault::{Fault, causes};
 use crate::policy::{
-    Action, CgroupId, Desired, Key, OwnSettings, Policy, State, desired_attachments,
+    Action, CgroupId, Desired, InForce, Key, OwnSettings, Policy, State, desired_attachments,
     desired_settings, desired_triggers, plan,
 };
 use crate::systemd::facts::{UnitFacts, Update};
@@ -59,6 +59,8 @@ pub struct Core<E> {
     configuration: Configuration,
     /// Why changes of the configuration are not noticed, if they are not.
     unwatched: Option<Fault>,
+    /// Whether all units have been known once. Before that nothing is taken away: it may be somebody's.
+    all_known: bool,
     attached: BTreeMap<CgroupId, Attached>,
     told: BTreeMap<CgroupId, OwnSettings>,
     /// Why cgroups could not be told what is said about them.
@@ -94,7 +96,8 @@ pub struct Core<E> {
 /// Something the engine has attached.
 #[derive(Debug, Clone)]
 struct Attached {
-    policy: Policy,
+    in_force: InForce,
+    /// Nothing as long as it is not known whose it is: an earlier daemon attached it.
     unit: String,
 }
 
@@ -111,24 +114,35 @@ impl<E: Engine> Core<E> {
         let programs = engine.programs();
         let run_time = RunTime::load(state, programs, boottime::now());
         let units = Units::new(files, programs, run_time);
+        let found = engine.found();
+        let attached = found.attachments.into_iter().map(|(id, in_force)| {
+            let unit = String::new();
+            (id, Attached { in_force, unit })
+        });
+        // What it was told is told again, or taken away.
+        let told = found
+            .told
+            .into_iter()
+            .map(|id| (id, OwnSettings::default()));
         Core {
+            attached: attached.collect(),
+            told: told.collect(),
+            lost_events: found.lost_events,
+            all_known: false,
             engine,
             tree,
             configuration,
             unwatched: None,
-            told: BTreeMap::new(),
             untold: BTreeMap::new(),
             unwatched_cgroups: BTreeMap::new(),
             pressure_fault: None,
             machine_faults: Vec::new(),
             index: Index::default(),
             units,
-            attached: BTreeMap::new(),
             refusals: Refusals::default(),
             faults: FaultBook::default(),
             bus_lost: Some("not connected to the system bus yet".into()),
             unreachable: None,
-            lost_events: 0,
             wakeups: 0,
             parameters: programs
                 .iter()
@@ -166,6 +180,7 @@ impl<E: Engine> Core<E> {
                     .collect();
                 self.forget(&gone);
                 self.learn(known);
+                self.all_known = true;
             }
             Update::Some { known, gone } => {
                 self.forget(&gone);
@@ -217,6 +232,9 @@ impl<E: Engine> Core<E> {
             self.tell_machine();
             self.shown.configurations += 1;
             info!("The configuration was read, and is not what it was");
+        } else if self.given_parameters.is_empty() {
+            // An earlier daemon may have given them what is not said any more.
+            self.give_parameters();
         }
     }
 
@@ -283,6 +301,9 @@ impl<E: Engine> Core<E> {
         if let Some(shortcoming) = self.engine.shortcoming() {
             faults.add(Subject::Kernel, Fault::new(shortcoming));
         }
+        for concern in self.engine.concerns() {
+            faults.add(Subject::Kept, Fault::new(concern));
+        }
         // Without the bus nobody is reachable, and that is told already.
         if let (Some(fault), None) = (&self.unreachable, &self.bus_lost) {
             faults.add(Subject::Bus, fault.clone());
@@ -300,29 +321,75 @@ impl<E: Engine> Core<E> {
             settings: desired_settings(world, cgroups),
         };
         self.refusals.keep_only(&want.attachments);
-        want.attachments
-            .retain(|id, want| !self.refusals.hold_back(*id, &want.policy, Instant::now()));
-        let have = State {
+        self.recognise(&want.attachments);
+        let now = Instant::now();
+        let held_back: Vec<CgroupId> = want
+            .attachments
+            .iter()
+            .filter(|(id, want)| self.refusals.hold_back(**id, &want.policy, now))
+            .map(|(id, _)| *id)
+            .collect();
+        let mut have = State {
             attachments: self
                 .attached
                 .iter()
-                .map(|(id, attached)| (*id, attached.policy.clone()))
+                .map(|(id, attached)| (*id, attached.in_force.clone()))
                 .collect(),
             settings: self.told.clone(),
         };
+        for id in held_back {
+            // What is there meanwhile stays.
+            want.attachments.remove(&id);
+            have.attachments.remove(&id);
+        }
         let wanted = &want.settings;
         self.untold.retain(|id, _| wanted.contains_key(id));
         let mut again = false;
         for action in plan(&want, &have) {
             match action {
                 Action::Tell(id, settings) => self.tell(id, settings),
+                Action::Attach(id, want) => again |= self.attach(id, want),
+                Action::Detach(id) if let Some(want) = want.attachments.get(&id) => {
+                    self.make_way(id, want);
+                }
+                Action::Untell(_) | Action::Detach(_) if !self.all_known => {}
                 Action::Untell(id) => self.untell(id),
                 Action::Detach(id) => self.detach(id),
-                Action::Attach(id, want) => again |= self.attach(id, want),
             }
         }
-        self.watch_for_pressure(&want.settings);
+        if self.all_known {
+            self.watch_for_pressure(&want.settings);
+        }
         again
+    }
+
+    /// Learns whose cgroups are those on which something was found.
+    fn recognise(&mut self, want: &BTreeMap<CgroupId, Desired>) {
+        let mut recognised = Vec::new();
+        for (id, attached) in &mut self.attached {
+            if attached.unit.is_empty()
+                && let Some(want) = want.get(id)
+            {
+                attached.unit.clone_from(&want.unit);
+                recognised.push(want.unit.clone());
+            }
+        }
+        for unit in recognised {
+            self.mark(&unit);
+        }
+    }
+
+    /// Takes away what is attached, for something else to be attached at once, unless that cannot be: then it stays.
+    fn make_way(&mut self, id: CgroupId, want: &Desired) {
+        if let Policy::Bpf(program) = &want.policy
+            && let Err(error) = self.engine.prepare(program)
+        {
+            let fault = Fault::new(causes(&error));
+            self.refusals
+                .insert(id, want.policy.clone(), fault, Instant::now());
+            return;
+        }
+        self.detach(id);
     }
 
     fn watch_for_pressure(&mut self, settings: &BTreeMap<CgroupId, OwnSettings>) {
@@ -373,7 +440,12 @@ impl<E: Engine> Core<E> {
 
     fn detach(&mut self, id: CgroupId) {
         self.engine.detach(id);
-        if let Some(Attached { policy, unit }) = self.attached.remove(&id) {
+        if let Some(Attached { in_force, unit }) = self.attached.remove(&id) {
+            let policy = in_force.policy;
+            if unit.is_empty() {
+                info!("Detached what an earlier daemon left on the cgroup with id {id}");
+                return;
+            }
             self.mark(&unit);
             info!(
                 UNIT = unit,
@@ -390,6 +462,10 @@ impl<E: Engine> Core<E> {
         let Policy::Bpf(program) = &policy else {
             return false;
         };
+        // What was there could not make way.
+        if self.attached.contains_key(&id) {
+            return false;
+        }
         let result = if id == CgroupId::SYSTEM {
             self.engine.attach(id, None, program)
         } else {
@@ -413,7 +489,11 @@ impl<E: Engine> Core<E> {
                 );
                 self.refusals.forget(id);
                 self.mark(&unit);
-                self.attached.insert(id, Attached { policy, unit });
+                let in_force = InForce {
+                    policy,
+                    current: true,
+                };
+                self.attached.insert(id, Attached { in_force, unit });
                 false
             }
             Err(AttachError::NoMemoryController) if self.is_on_its_way_out(id) => {
@@ -446,41 +526,51 @@ impl<E: Engine> Core<E> {
 
     /// Takes what the engine has to tell.
     pub fn take_events(&mut self) {
-        let mut events = Vec::new();
-        if let Err(error) = self.engine.events(&mut events) {
-            error!("{error}");
-        }
-        for event in events {
-            match event {
-                Event::Kill(kill) => {
-                    let path = |id| self.path(id);
-                    let report = events::kill::describe(kill, path);
-                    events::kill::report(&report);
-                    self.keep_kill(report.record(boottime::to_realtime));
-                }
-                Event::Stalled(stalled) => {
-                    self.shown.counters.stalls += 1;
-                    self.tell_stall(stalled);
-                }
-                Event::KernelKill(kill) => {
-                    let path = |id| self.path(id);
-                    let report = events::kernel_kill::describe(kill, path);
-                    events::kernel_kill::report(&report);
-                    self.keep_kill(report.record(boottime::to_realtime));
-                }
-                Event::CgroupGone(id) => self.cgroup_is_gone(id),
+        // Each call says that what came of the one before is told.
+        loop {
+            let mut events = Vec::new();
+            if let Err(error) = self.engine.events(&mut events) {
+                error!("{error}");
+            }
+            if events.is_empty() {
+                break;
+            }
+            for event in events {
+                self.take_event(event);
             }
         }
         match self.engine.lost_events() {
             Ok(lost) if lost > self.lost_events => {
                 warn!(
-                    "{} reports of kills were lost: they came faster than they could be read",
+                    "{} reports of kills were lost: they came faster than they could be read, or the daemon was killed just then",
                     lost - self.lost_events
                 );
                 self.lost_events = lost;
             }
             Ok(_) => {}
             Err(error) => error!("{error}"),
+        }
+    }
+
+    fn take_event(&mut self, event: Event) {
+        match event {
+            Event::Kill(kill) => {
+                let path = |id| self.path(id);
+                let report = events::kill::describe(kill, path);
+                events::kill::report(&report);
+                self.keep_kill(report.record(boottime::to_realtime));
+            }
+            Event::Stalled(stalled) => {
+                self.shown.counters.stalls += 1;
+                self.tell_stall(stalled);
+            }
+            Event::KernelKill(kill) => {
+                let path = |id| self.path(id);
+                let report = events::kernel_kill::describe(kill, path);
+                events::kernel_kill::report(&report);
+                self.keep_kill(report.record(boottime::to_realtime));
+            }
+            Event::CgroupGone(id) => self.cgroup_is_gone(id),
         }
     }
 
@@ -547,7 +637,7 @@ impl<E: Engine> Core<E> {
             attached: self
                 .attached
                 .values()
-                .map(|attached| attached.policy.to_string())
+                .map(|attached| attached.in_force.policy.to_string())
                 .collect(),
             faults: self.faults.all().collect(),
             lost_events: self.lost_events,

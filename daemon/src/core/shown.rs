@@ -245,7 +245,7 @@ impl<E: Engine> Core<E> {
             policy_place: in_force.policy_place,
             attached: id
                 .and_then(|id| self.attached.get(&id))
-                .map(|attached| attached.policy.clone()),
+                .map(|attached| attached.in_force.policy.clone()),
             enabled,
             kill: in_force.kill,
             preference: in_force.preference,
@@ -278,7 +278,10 @@ impl<E: Engine> Core<E> {
         while let Some(about) = next {
             if let Some(id) = self.units.cgroup(&about) {
                 let told = self.told.get(&id);
-                let attached = self.attached.get(&id).map(|attached| &attached.policy);
+                let attached = self
+                    .attached
+                    .get(&id)
+                    .map(|attached| &attached.in_force.policy);
                 decider = decider.or(told.and_then(|told| told.decider));
                 // The OOM walk goes past a cgroup without an attachment, and a program asks the nearest decider.
                 policy = policy.or(match (decider, attached) {
@@ -349,7 +352,7 @@ impl<E: Engine> Core<E> {
         }
         let mut counts: BTreeMap<&Policy, u32> = BTreeMap::new();
         for attached in self.attached.values() {
-            *counts.entry(&attached.policy).or_default() += 1;
+            *counts.entry(&attached.in_force.policy).or_default() += 1;
         }
         let programs = self.engine.programs().iter();
         let all = std::iter::once(Policy::Kernel)

@@ -85,7 +85,9 @@ fn text(status: &Status, now: u64, look: &Look) -> String {
     line("Kills", kills);
     if number("lost-records") > 0 {
         let lost = count(number("lost-records"), "record", "records");
-        let lost = format!("{lost} of kills, because there were too many at once");
+        let lost = format!(
+            "{lost} of kills, because there were too many at once, or the daemon was killed"
+        );
         line("Lost", look.paint(Style::Warning, &lost).into_owned());
     }
     for (index, set) in status.run_time.iter().enumerate() {

@@ -4,23 +4,31 @@
 //! Together with [`probe`](super::probe) and the BPF code's `kernel.h`, this is the only place that knows the shape of the
 //! kernel's interface.
 
+mod kept;
+mod link;
+mod names;
 mod triggers;
 
 use super::{
-    AttachError, Candidate, Engine, Event, EventsError, InterfacePart, KernelKill, Kill,
+    AttachError, Candidate, Engine, Event, EventsError, Found, InterfacePart, KernelKill, Kill,
     KilledProcess, ParameterError, RankingError, SettingsError, Stalled, TriggerError, Watch,
 };
 use crate::engine::probe::KernelFacts;
 use crate::fault::causes;
-use crate::policy::{self, CgroupId, Decider, OwnSettings, Trigger};
+use crate::policy::{self, CgroupId, Decider, InForce, OwnSettings, Policy, Trigger};
+use crate::systemd::fd_store::{FdStore, Inherited};
 use bpf_oomd_bpf::{
     CgroupPressure, CgroupSettings, EventsError as RingError, KernelKills, MapError, Outcome,
     PolicyMark, PolicyProgram, PressureRecord, SharedMaps, policy_parameters,
 };
-use std::collections::{BTreeMap, HashMap};
+use kept::{Kept, keep};
+use libbpf_rs::MapInfo;
+use link::KeptLink;
+use names::{Loaded, Name};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
-use tracing::debug;
+use tracing::{debug, info};
 use triggers::Triggers;
 
 /// Attaches a registered struct_ops map to a cgroup, or to the system if `cgroup` is None. The attachment lasts as long as
@@ -85,35 +93,91 @@ pub fn struct_ops_link(map: BorrowedFd<'_>, cgroup: Option<BorrowedFd<'_>>) -> i
 /// The engine.
 pub struct KernelEngine {
     facts: KernelFacts,
+    store: FdStore,
     shared: SharedMaps,
     /// Loaded when first used, and kept: a policy that was wanted once is wanted again.
     programs: HashMap<String, PolicyProgram>,
     /// What is said of the parameters of each, also of those that are not loaded.
     parameters: HashMap<String, BTreeMap<String, u64>>,
-    /// Links; closing one detaches.
-    attachments: HashMap<CgroupId, OwnedFd>,
+    attachments: HashMap<CgroupId, KeptLink>,
     /// None if this kernel does not tell BPF of pressure.
     triggers: Option<Triggers>,
     /// Or why kills by the kernel's own killer are not recorded.
     kernel_kills: Result<KernelKills, String>,
+    found: Found,
+    /// What another version left, by name.
+    foreign: BTreeSet<String>,
 }
 
 impl KernelEngine {
-    /// An engine with nothing attached, on a kernel that can do this.
-    pub fn new(facts: &KernelFacts) -> Result<Self, RingError> {
-        let shared = SharedMaps::new()?;
+    /// An engine on a kernel that can do this, with what an earlier one left in `inherited`. What this one attaches is kept in
+    /// `store`, if there is one, and else goes with it.
+    pub fn new(
+        facts: &KernelFacts,
+        store: FdStore,
+        inherited: Inherited,
+    ) -> Result<Self, RingError> {
+        let mut kept = Kept::sort(inherited, &store);
+        let policies = kept_policies(&kept);
+        let version = SharedMaps::fingerprint();
+        let adopted = kept.adopt(Loaded::Maps, version, &store, SharedMaps::adopt);
+        // Programs that use other maps can be replaced, and no more.
+        let same_maps = adopted.is_some();
+        let shared = match adopted {
+            Some(shared) => shared,
+            None => {
+                let shared = SharedMaps::new()?;
+                keep(&Loaded::Maps, version, shared.parts(), &store);
+                shared
+            }
+        };
+        let mut programs = HashMap::new();
+        for &name in bpf_oomd_bpf::policy_names().iter().filter(|_| same_maps) {
+            let version = PolicyProgram::fingerprint(name).unwrap_or_default();
+            let adopt = |parts| PolicyProgram::adopt(name, parts);
+            if let Some(program) = kept.adopt(Loaded::Policy(name.into()), version, &store, adopt) {
+                programs.insert(name.to_owned(), program);
+            }
+        }
+        let mut found = Found::default();
+        let mut attachments = HashMap::new();
+        for (id, link, info) in std::mem::take(&mut kept.attachments) {
+            let policy = info.map.and_then(|map| policies.get(&map));
+            let (name, version) =
+                policy.map_or(("", None), |(name, version)| (name, Some(*version)));
+            let in_force = InForce {
+                policy: Policy::Bpf(name.into()),
+                current: programs.contains_key(name) && version == PolicyProgram::fingerprint(name),
+            };
+            found.attachments.insert(id, in_force);
+            attachments.insert(id, KeptLink::found(Name::Attachment(id), link));
+        }
+        if same_maps {
+            found.told = shared.told().map(CgroupId).collect();
+            found.lost_events = shared.lost_before();
+        }
+        let triggers = Triggers::adopt(&shared, &mut kept, same_maps, &store);
+        let kernel_kills = record_kernel_kills(&shared, &mut kept, same_maps, &store);
+        // Only now, when everything that replaces them is there.
+        let foreign = kept.end(&store);
+        let attached = found.attachments.len();
+        if attached > 0 {
+            let current = found.attachments.values().filter(|it| it.current).count();
+            info!(
+                "{attached} attachments were left in force by an earlier daemon, {current} of them by one of this version"
+            );
+        }
         Ok(KernelEngine {
             facts: facts.clone(),
-            triggers: facts.pressure_handlers.then(Triggers::default),
-            // Policies do without.
-            kernel_kills: KernelKills::record(&shared).map_err(|error| {
-                let why = causes(&error);
-                format!("kills by the kernel's own killer are not recorded: {why}")
-            }),
+            triggers: facts.pressure_handlers.then_some(triggers),
+            kernel_kills,
             shared,
-            programs: HashMap::new(),
+            programs,
             parameters: HashMap::new(),
-            attachments: HashMap::new(),
+            attachments,
+            found,
+            foreign,
+            store,
         })
     }
 
@@ -130,10 +194,48 @@ impl KernelEngine {
                     reason: causes(&error),
                 })?;
             }
+            let version = PolicyProgram::fingerprint(name).unwrap_or_default();
+            let loaded = Loaded::Policy(name.to_owned());
+            keep(&loaded, version, program.parts(), &self.store);
             self.programs.insert(name.to_owned(), program);
         }
         Ok(&self.programs[name])
     }
+}
+
+/// The policies that were left, with their versions, by the id of the map that is attached.
+fn kept_policies(kept: &Kept) -> HashMap<u32, (String, u64)> {
+    let all = kept.all(|of| matches!(of, Loaded::Policy(_)));
+    all.into_iter()
+        .filter_map(|(of, version, parts)| {
+            let Loaded::Policy(name) = of else {
+                return None;
+            };
+            let map = parts.get(PolicyProgram::ATTACHED)?;
+            let id = MapInfo::new(map.as_fd()).ok()?.info.id;
+            Some((id, (name.clone(), version)))
+        })
+        .collect()
+}
+
+/// Goes on with recording kills by the kernel's own killer, or begins. Policies do without.
+fn record_kernel_kills(
+    shared: &SharedMaps,
+    kept: &mut Kept,
+    same_maps: bool,
+    store: &FdStore,
+) -> Result<KernelKills, String> {
+    let version = KernelKills::fingerprint();
+    let adopted = same_maps.then(|| kept.adopt(Loaded::Kills, version, store, KernelKills::adopt));
+    if let Some(recorded) = adopted.flatten() {
+        return Ok(recorded);
+    }
+    let recorded = KernelKills::record(shared).map_err(|error| {
+        let why = causes(&error);
+        format!("kills by the kernel's own killer are not recorded: {why}")
+    })?;
+    keep(&Loaded::Kills, version, recorded.parts(), store);
+    Ok(recorded)
 }
 
 impl Engine for KernelEngine {
@@ -149,15 +251,24 @@ impl Engine for KernelEngine {
         bpf_oomd_bpf::policy_names()
     }
 
+    fn found(&self) -> Found {
+        self.found.clone()
+    }
+
+    fn prepare(&mut self, program: &str) -> Result<(), AttachError> {
+        self.program(program).map(|_| ())
+    }
+
     fn attach(
         &mut self,
         id: CgroupId,
         cgroup: Option<BorrowedFd<'_>>,
         program: &str,
     ) -> Result<(), AttachError> {
-        let program = self.program(program)?;
+        self.prepare(program)?;
+        let map = self.programs[program].struct_ops_map();
         let link =
-            struct_ops_link(program.struct_ops_map(), cgroup).map_err(|error| {
+            KeptLink::attach(&self.store, Name::Attachment(id), map, cgroup).map_err(|error| {
                 match error.raw_os_error() {
                     Some(libc::ENODEV) => AttachError::NoMemoryController,
                     Some(libc::EBUSY) => AttachError::Busy,
@@ -172,13 +283,15 @@ impl Engine for KernelEngine {
     }
 
     fn detach(&mut self, id: CgroupId) {
-        self.attachments.remove(&id);
+        if let Some(link) = self.attachments.remove(&id) {
+            link.end(&self.store);
+        }
     }
 
     fn forget(&mut self, id: CgroupId) {
-        self.attachments.remove(&id);
+        self.detach(id);
         if let Some(triggers) = &mut self.triggers {
-            triggers.forget(id);
+            triggers.forget(id, &self.store);
         }
     }
 
@@ -208,7 +321,7 @@ impl Engine for KernelEngine {
         births: bool,
     ) -> Result<BTreeMap<CgroupId, String>, TriggerError> {
         match &mut self.triggers {
-            Some(triggers) => triggers.set(&self.shared, want, births),
+            Some(triggers) => triggers.set(&self.shared, &self.store, want, births),
             None if want.is_empty() && !births => Ok(BTreeMap::new()),
             None => Err(TriggerError(
                 "this kernel does not tell BPF of pressure (struct bpf_psi_ops)".into(),
@@ -268,18 +381,45 @@ impl Engine for KernelEngine {
         self.shared.epoll_fd()
     }
 
+    fn concerns(&self) -> Vec<String> {
+        let mut concerns = Vec::new();
+        if !self.foreign.is_empty() {
+            let names: Vec<&str> = self.foreign.iter().map(String::as_str).collect();
+            concerns.push(format!(
+                "another version of bpf-oomd left what this one does not know; it stays in force until the service is stopped: {}",
+                names.join(", ")
+            ));
+        }
+        if self.store.refused() > 0 {
+            concerns.push(format!(
+                "{} attachments and what belongs to them end with the daemon: systemd keeps no more (FileDescriptorStoreMax=)",
+                self.store.refused()
+            ));
+        }
+        concerns
+    }
+
     fn events(&mut self, into: &mut Vec<Event>) -> Result<(), EventsError> {
         let recorded = self.kernel_kills.is_ok();
-        self.shared
-            .drain(|event| match event {
+        let mut unreadable = Ok(());
+        loop {
+            match self.shared.next_event() {
                 // The kill has a record, which says more.
-                bpf_oomd_bpf::Event::Pressure(PressureRecord {
+                Ok(Some(bpf_oomd_bpf::Event::Pressure(PressureRecord {
                     outcome: Outcome::KernelKilled,
                     ..
-                }) if recorded => {}
-                event => into.push(event.into()),
-            })
-            .map_err(|error| EventsError(causes(&error)))
+                }))) if recorded => {}
+                Ok(Some(event)) => {
+                    into.push(event.into());
+                    return unreadable;
+                }
+                Ok(None) => return unreadable,
+                Err(error @ RingError::Malformed(_)) => {
+                    unreadable = Err(EventsError(causes(&error)));
+                }
+                Err(error) => return Err(EventsError(causes(&error))),
+            }
+        }
     }
 
     fn lost_events(&self) -> Result<u64, EventsError> {

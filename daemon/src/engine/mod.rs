@@ -10,11 +10,11 @@ pub mod probe;
 pub mod userspace;
 
 use crate::fault::causes;
-use crate::policy::{self, CgroupId, Machine, OwnSettings, Preference, Pressure, Trigger};
+use crate::policy::{self, CgroupId, InForce, Machine, OwnSettings, Preference, Pressure, Trigger};
 pub use bpf_oomd_bpf::pressure::{Outcome, Stall, Watch};
 pub use bpf_oomd_bpf::{Excluded, Reason};
 pub use choice::{EngineKind, choose, summary};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::BorrowedFd;
 
@@ -28,6 +28,21 @@ pub trait Engine {
 
     /// The names of the policy programs there are.
     fn programs(&self) -> &'static [&'static str];
+
+    /// What an earlier daemon left in force.
+    fn found(&self) -> Found {
+        Found::default()
+    }
+
+    /// Makes sure that a policy program can be attached, as far as that does not depend on the cgroup.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot; nothing has changed then.
+    fn prepare(&mut self, program: &str) -> Result<(), AttachError> {
+        let _ = program;
+        Ok(())
+    }
 
     /// Puts a policy program on a cgroup, or on the system if `cgroup` is None and `id` is [`CgroupId::SYSTEM`]. Nothing is attached
     /// there before. `cgroup` is an open directory and need not stay open.
@@ -105,14 +120,31 @@ pub trait Engine {
         None
     }
 
+    /// What an administrator should know about what is kept for the next daemon, and what an earlier one left, in words.
+    fn concerns(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Readable when there are events.
     fn events_fd(&self) -> BorrowedFd<'_>;
 
-    /// Appends the events since the last call, oldest first. What could be read is appended also if there is an error.
+    /// Appends the oldest events, as many as suits the engine, and nothing when there are no more. Those that were appended by the
+    /// last call count as told now. What could be read is appended also if there is an error.
     fn events(&mut self, into: &mut Vec<Event>) -> Result<(), EventsError>;
 
     /// How many events were lost so far because they came faster than they were read.
     fn lost_events(&self) -> Result<u64, EventsError>;
+}
+
+/// What an earlier daemon left in force, and this one goes on with.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Found {
+    /// What is attached.
+    pub attachments: BTreeMap<CgroupId, InForce>,
+    /// Cgroups that something was said about to policy programs.
+    pub told: BTreeSet<CgroupId>,
+    /// How many events were lost, as was told.
+    pub lost_events: u64,
 }
 
 /// Something that happened.

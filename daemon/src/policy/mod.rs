@@ -21,7 +21,7 @@ pub use desired::{
 pub use layer::Layer;
 pub use machine::{Amount, EngineChoice, Machine, MachineKey, MachineSection, MachineValue};
 pub use name::{Policy, PolicyNameError};
-pub use plan::{Action, State, plan};
+pub use plan::{Action, InForce, State, plan};
 pub use pressure::{
     AppliesTo, Level, Part, Pressure, PressureError, Resource, StallAction, Trigger,
 };

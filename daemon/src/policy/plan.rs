@@ -13,6 +13,21 @@ pub struct State<A> {
     pub settings: BTreeMap<CgroupId, OwnSettings>,
 }
 
+/// A policy program that is attached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InForce {
+    /// The policy.
+    pub policy: Policy,
+    /// Whether it is of this version. One that an older daemon left is replaced, whatever it is called.
+    pub current: bool,
+}
+
+impl InForce {
+    fn is(&self, policy: &Policy) -> bool {
+        self.current && self.policy == *policy
+    }
+}
+
 /// One thing to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
@@ -34,7 +49,7 @@ pub enum Action {
 ///   has no way to exchange it. What is attached above covers the moment between.
 /// - New attachments are made from the top down, so that slices cover what is below them as early as possible, and
 ///   they come before the attachments that are merely taken away.
-pub fn plan(want: &State<Desired>, have: &State<Policy>) -> Vec<Action> {
+pub fn plan(want: &State<Desired>, have: &State<InForce>) -> Vec<Action> {
     let told = want
         .settings
         .iter()
@@ -52,11 +67,11 @@ pub fn plan(want: &State<Desired>, have: &State<Policy>) -> Vec<Action> {
 
 fn attachments(
     desired: &BTreeMap<CgroupId, Desired>,
-    attached: &BTreeMap<CgroupId, Policy>,
+    attached: &BTreeMap<CgroupId, InForce>,
 ) -> Vec<Action> {
     let mut changes: Vec<(&CgroupId, &Desired)> = desired
         .iter()
-        .filter(|(id, want)| attached.get(id) != Some(&want.policy))
+        .filter(|(id, want)| !attached.get(id).is_some_and(|have| have.is(&want.policy)))
         .collect();
     changes.sort_by_key(|(id, want)| (want.depth, **id));
 
@@ -123,8 +138,12 @@ mod tests {
         })
     }
 
-    fn haves() -> impl Strategy<Value = State<Policy>> {
-        let attached = prop::collection::btree_map(ids(), policies(), 0..10);
+    fn in_force() -> impl Strategy<Value = InForce> {
+        (policies(), any::<bool>()).prop_map(|(policy, current)| InForce { policy, current })
+    }
+
+    fn haves() -> impl Strategy<Value = State<InForce>> {
+        let attached = prop::collection::btree_map(ids(), in_force(), 0..10);
         (attached, settings()).prop_map(|(attachments, settings)| State {
             attachments,
             settings,
@@ -132,13 +151,13 @@ mod tests {
     }
 
     /// What the kernel does: one attachment per cgroup, a second is refused, and so is taking away what is not there.
-    fn apply(have: &mut State<Policy>, action: &Action) -> Result<(), String> {
+    fn apply(have: &mut State<InForce>, action: &Action) -> Result<(), String> {
         match action {
             Action::Detach(id) => match have.attachments.remove(id) {
                 Some(_) => Ok(()),
                 None => Err(format!("nothing to detach from {id}")),
             },
-            Action::Attach(id, want) => match have.attachments.insert(*id, want.policy.clone()) {
+            Action::Attach(id, want) => match have.attachments.insert(*id, attached(want)) {
                 None => Ok(()),
                 Some(_) => Err(format!("{id} is busy")),
             },
@@ -153,12 +172,19 @@ mod tests {
         }
     }
 
-    fn goal(want: &State<Desired>) -> State<Policy> {
+    fn attached(want: &Desired) -> InForce {
+        InForce {
+            policy: want.policy.clone(),
+            current: true,
+        }
+    }
+
+    fn goal(want: &State<Desired>) -> State<InForce> {
         State {
             attachments: want
                 .attachments
                 .iter()
-                .map(|(id, want)| (*id, want.policy.clone()))
+                .map(|(id, want)| (*id, attached(want)))
                 .collect(),
             settings: want.settings.clone(),
         }
@@ -189,7 +215,7 @@ mod tests {
             let attachments: usize = ids(&want.attachments, &have.attachments)
                 .into_iter()
                 .map(|id| match (want.attachments.get(&id), have.attachments.get(&id)) {
-                    (Some(w), Some(h)) if w.policy == *h => 0,
+                    (Some(w), Some(h)) if h.is(&w.policy) => 0,
                     (Some(_), Some(_)) => 2,
                     _ => 1,
                 })
@@ -213,6 +239,17 @@ mod tests {
                 prop_assert_eq!(apply(&mut have, &action), Ok(()));
             }
             prop_assert_eq!(have, goal(&want));
+        }
+
+        #[test]
+        fn what_is_of_an_older_version_is_replaced(want in wants(), have in haves()) {
+            let replaced: Vec<CgroupId> = plan(&want, &have).iter().filter_map(|action| match action {
+                Action::Detach(id) => Some(*id),
+                _ => None,
+            }).collect();
+            for (id, have) in &have.attachments {
+                prop_assert!(have.current || replaced.contains(id));
+            }
         }
 
         #[test]

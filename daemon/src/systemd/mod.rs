@@ -4,6 +4,7 @@
 pub mod bus;
 pub mod directives;
 pub mod facts;
+pub mod fd_store;
 pub mod files;
 pub mod follow;
 pub mod marks;

@@ -5,7 +5,7 @@ use crate::cgroup::Tree;
 use crate::config::Configuration;
 use crate::core::Shown;
 use crate::engine::{
-    AttachError, Event, EventsError, Excluded, InterfacePart, ParameterError, RankingError,
+    AttachError, Event, EventsError, Excluded, Found, InterfacePart, ParameterError, RankingError,
     SettingsError, TriggerError, Watch,
 };
 use crate::policy::{CgroupId, Decider, OwnSettings, Preference, Trigger};
@@ -17,12 +17,18 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+mod found;
+
 /// Does as it is told, but for one program that it refuses.
 struct Obedient {
     attached: BTreeMap<CgroupId, String>,
     settings: BTreeMap<CgroupId, OwnSettings>,
     triggers: BTreeMap<CgroupId, Trigger>,
     refused: &'static str,
+    broken: &'static str,
+    found: Found,
+    /// How many attachments were taken away.
+    detached: usize,
     shortcoming: Option<&'static str>,
     nothing: File,
 }
@@ -40,6 +46,18 @@ impl Engine for Obedient {
         &["p", "q"]
     }
 
+    fn found(&self) -> Found {
+        self.found.clone()
+    }
+
+    fn prepare(&mut self, program: &str) -> Result<(), AttachError> {
+        if program == self.broken {
+            let (name, reason) = (program.to_owned(), "it is broken".to_owned());
+            return Err(AttachError::Load { name, reason });
+        }
+        Ok(())
+    }
+
     fn attach(
         &mut self,
         id: CgroupId,
@@ -54,7 +72,7 @@ impl Engine for Obedient {
     }
 
     fn detach(&mut self, id: CgroupId) {
-        self.attached.remove(&id);
+        self.detached += usize::from(self.attached.remove(&id).is_some());
     }
 
     fn put_settings(&mut self, id: CgroupId, settings: &OwnSettings) -> Result<(), SettingsError> {
@@ -202,16 +220,26 @@ impl Scene {
     }
 }
 
-fn core(root: &tempfile::TempDir) -> Core<Obedient> {
-    let root = root.path();
-    let engine = Obedient {
+fn engine() -> Obedient {
+    Obedient {
         attached: BTreeMap::new(),
         settings: BTreeMap::new(),
         triggers: BTreeMap::new(),
         refused: "q",
+        broken: "",
+        found: Found::default(),
+        detached: 0,
         shortcoming: None,
         nothing: File::open("/dev/null").unwrap(),
-    };
+    }
+}
+
+fn core(root: &tempfile::TempDir) -> Core<Obedient> {
+    core_with(engine(), root)
+}
+
+fn core_with(engine: Obedient, root: &tempfile::TempDir) -> Core<Obedient> {
+    let root = root.path();
     Core::new(
         engine,
         Tree::stand_in(&root.join("tree")),

@@ -6,15 +6,17 @@
 //! is no place for another, or too many are not wanted any more, all are made anew by one. The program ignores a trigger that is not as
 //! is said. Units of a slice get theirs from the program itself, when their cgroup is made.
 
-use super::struct_ops_link;
+use super::kept::{Kept, keep};
+use super::link::KeptLink;
+use super::names::{Loaded, Part};
 use crate::engine::TriggerError;
 use crate::fault::causes;
 use crate::policy::{self, CgroupId, Level, Resource, StallAction, Trigger};
+use crate::systemd::fd_store::FdStore;
 use bpf_oomd_bpf::triggers::TRIGGERS_MAX;
 use bpf_oomd_bpf::{PressureProgram, SharedMaps, pressure};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::os::fd::OwnedFd;
 
 /// Triggers that are not wanted and still there, before all are made anew only because of them.
 const STALE_MAX: usize = 64;
@@ -33,11 +35,15 @@ pub(super) struct Triggers {
     refused: BTreeMap<CgroupId, (Trigger, String)>,
     /// How many are there that are not wanted.
     stale: usize,
+    /// Links that an older version of the program left.
+    old: Vec<KeptLink>,
+    /// Whether triggers may not be what the program remembers.
+    doubtful: bool,
 }
 
 /// An attachment, and whose triggers it holds.
 struct Held {
-    _link: OwnedFd,
+    link: KeptLink,
     cgroups: BTreeSet<CgroupId>,
 }
 
@@ -51,35 +57,81 @@ enum Step {
 }
 
 impl Triggers {
+    /// What an earlier daemon left. Which of its attachments holds which trigger is not known, so each may hold any, and
+    /// stays until there is none of them.
+    pub(super) fn adopt(
+        shared: &SharedMaps,
+        kept: &mut Kept,
+        same_maps: bool,
+        store: &FdStore,
+    ) -> Self {
+        let version = PressureProgram::fingerprint();
+        let program = same_maps
+            .then(|| kept.adopt(Loaded::Pressure, version, store, PressureProgram::adopt))
+            .flatten();
+        let mut triggers = Triggers {
+            made: made(shared),
+            // The daemon ended while it was making some, and the link may have gone with it.
+            doubtful: !kept.all(|of| *of == Loaded::Attaching).is_empty(),
+            ..Triggers::default()
+        };
+        for (part, link) in std::mem::take(&mut kept.pressure_links) {
+            let place = program.as_ref().filter(|_| part.version == version);
+            let place = place.and_then(|program| program.place(&part.part));
+            let held = Held {
+                link: KeptLink::found(&part, link),
+                cgroups: triggers.made.keys().copied().collect(),
+            };
+            match place {
+                Some(None) => triggers.births = Some(held),
+                Some(Some(number)) => drop(triggers.others.insert(number, held)),
+                None => {
+                    triggers.doubtful = true;
+                    triggers.old.push(held.link);
+                }
+            }
+        }
+        // What the program remembers without an attachment is nothing that is watched.
+        triggers.doubtful |= triggers.births.is_none() && triggers.others.is_empty();
+        triggers.program = program;
+        triggers
+    }
+
     /// Makes the triggers what they should be. Returns why some are missing.
     pub(super) fn set(
         &mut self,
         shared: &SharedMaps,
+        store: &FdStore,
         want: &BTreeMap<CgroupId, Trigger>,
         births: bool,
     ) -> Result<BTreeMap<CgroupId, String>, TriggerError> {
         self.find_born(shared, want)?;
-        self.drop_unwanted(shared, want)?;
+        self.drop_unwanted(shared, store, want)?;
         if want.is_empty() && !births {
-            self.detach_all();
+            self.detach_all(store);
+            self.end_old(store);
             return Ok(BTreeMap::new());
         }
         match self.step(want, births) {
             Step::Add(missing) if missing.is_empty() && births == self.births.is_some() => {}
-            Step::Add(missing) => self.attach(shared, missing, births)?,
+            Step::Add(missing) => self.attach(shared, store, missing, births)?,
             Step::Rebuild => {
-                self.detach_all();
+                // First what can fail.
+                self.load(shared, store)?;
+                self.detach_all(store);
                 let all: Vec<_> = want.iter().map(|(id, trigger)| (*id, *trigger)).collect();
                 let mut births = births;
                 for some in all.chunks(TRIGGERS_MAX) {
-                    self.attach(shared, some.to_vec(), births)?;
+                    self.attach(shared, store, some.to_vec(), births)?;
                     births = false;
                 }
                 if births {
-                    self.attach(shared, Vec::new(), true)?;
+                    self.attach(shared, store, Vec::new(), true)?;
                 }
             }
         }
+        // Those of an older version, which another map is attached for, watch until there are others.
+        self.end_old(store);
         Ok(self
             .refused
             .iter()
@@ -88,14 +140,19 @@ impl Triggers {
     }
 
     /// A cgroup is gone, and its trigger with it.
-    pub(super) fn forget(&mut self, id: CgroupId) {
+    pub(super) fn forget(&mut self, id: CgroupId, store: &FdStore) {
         self.made.remove(&id);
         self.refused.remove(&id);
         let held = self.births.iter_mut().chain(self.others.values_mut());
         for held in held {
             held.cgroups.remove(&id);
         }
-        self.others.retain(|_, held| !held.cgroups.is_empty());
+        let others = std::mem::take(&mut self.others).into_iter();
+        let (empty, others) = others.partition(|(_, held)| held.cgroups.is_empty());
+        self.others = others;
+        for held in BTreeMap::into_values(empty) {
+            held.link.end(store);
+        }
     }
 
     /// Takes note of the triggers that the program has made itself.
@@ -126,6 +183,7 @@ impl Triggers {
     fn drop_unwanted(
         &mut self,
         shared: &SharedMaps,
+        store: &FdStore,
         want: &BTreeMap<CgroupId, Trigger>,
     ) -> Result<(), TriggerError> {
         self.refused
@@ -137,7 +195,7 @@ impl Triggers {
             .map(|(id, _)| *id)
             .collect();
         for id in unwanted {
-            self.forget(id);
+            self.forget(id, store);
             self.stale += 1;
             // Otherwise its counts go on with the next trigger.
             if !want.contains_key(&id) {
@@ -163,7 +221,8 @@ impl Triggers {
             None => 1,
         };
         let no_place = places == 0 && !(births && self.births.is_none());
-        if births_end
+        if self.doubtful
+            || births_end
             || too_many_stale
             || (!missing.is_empty() && no_place)
             || missing.len() > TRIGGERS_MAX
@@ -173,25 +232,50 @@ impl Triggers {
         Step::Add(missing)
     }
 
-    fn detach_all(&mut self) {
-        self.births = None;
-        self.others.clear();
+    fn detach_all(&mut self, store: &FdStore) {
+        let others = std::mem::take(&mut self.others).into_values();
+        for held in self.births.take().into_iter().chain(others) {
+            held.link.end(store);
+        }
         self.made.clear();
         self.refused.clear();
         self.stale = 0;
+        self.doubtful = false;
+    }
+
+    fn end_old(&mut self, store: &FdStore) {
+        for link in self.old.drain(..) {
+            link.end(store);
+        }
+    }
+
+    fn load(
+        &mut self,
+        shared: &SharedMaps,
+        store: &FdStore,
+    ) -> Result<&PressureProgram, TriggerError> {
+        let program = match self.program.take() {
+            Some(program) => program,
+            None => {
+                let program =
+                    PressureProgram::load(shared).map_err(|error| TriggerError::new(&error))?;
+                let version = PressureProgram::fingerprint();
+                keep(&Loaded::Pressure, version, program.parts(), store);
+                program
+            }
+        };
+        Ok(self.program.insert(program))
     }
 
     /// One attachment more, with births if they are wanted and not there yet.
     fn attach(
         &mut self,
         shared: &SharedMaps,
+        store: &FdStore,
         missing: Vec<(CgroupId, Trigger)>,
         births: bool,
     ) -> Result<(), TriggerError> {
-        if self.program.is_none() {
-            let loaded = PressureProgram::load(shared);
-            self.program = Some(loaded.map_err(|error| TriggerError::new(&error))?);
-        }
+        self.load(shared, store)?;
         let Some(program) = &self.program else {
             return Ok(());
         };
@@ -215,7 +299,17 @@ impl Triggers {
         program
             .prepare(&wanted)
             .map_err(|error| TriggerError::new(&error))?;
-        let link = struct_ops_link(map, None).map_err(|error| TriggerError::new(&error))?;
+        let part = |of| Part {
+            of,
+            version: PressureProgram::fingerprint(),
+            part: PressureProgram::name(number).to_owned(),
+        };
+        // Until the link is kept, the program remembers triggers that go if the daemon does.
+        let attaching = part(Loaded::Attaching).to_string();
+        store.keep(&attaching, map);
+        let link = KeptLink::attach(store, part(Loaded::PressureLink), map, None);
+        store.remove(&attaching);
+        let link = link.map_err(|error| TriggerError::new(&error))?;
         let results = program
             .results(wanted.len())
             .map_err(|error| TriggerError::new(&error))?;
@@ -234,20 +328,23 @@ impl Triggers {
                 }
             }
         }
-        let held = Held {
-            _link: link,
-            cgroups,
-        };
+        let held = Held { link, cgroups };
         match number {
             None => self.births = Some(held),
-            // Without a trigger there is nothing to hold.
             Some(number) if !held.cgroups.is_empty() => {
                 self.others.insert(number, held);
             }
-            Some(_) => {}
+            // Without a trigger there is nothing to hold.
+            Some(_) => held.link.end(store),
         }
         Ok(())
     }
+}
+
+/// The triggers that the program remembers.
+fn made(shared: &SharedMaps) -> BTreeMap<CgroupId, Trigger> {
+    let watch = |id| Some((CgroupId(id), (&shared.watch(id).ok()??.trigger).into()));
+    shared.watched().filter_map(watch).collect()
 }
 
 impl TriggerError {
