@@ -7,7 +7,7 @@ use bpf_oomd_tests::daemon;
 use bpf_oomd_tests::machine::TestMachine;
 use bpf_oomd_tests::systemctl::systemctl;
 
-use crate::installed::{EDITED, assert_gone, assert_runs, assert_upgraded, assert_works, edit};
+use crate::installed::{EDITED, assert_gone, assert_runs, assert_upgrades, assert_works, edit};
 use crate::{DIRECTORY, VERSION, files, run, told};
 
 /// The installed package; purged at the end, however the test went.
@@ -44,13 +44,11 @@ fn once_installed_it_runs_and_works() {
 }
 
 #[test]
-fn an_upgrade_restarts_it_and_leaves_edited_files_alone() {
+fn an_upgrade_restarts_it_and_keeps_attachments_and_edited_files() {
     let _machine = TestMachine::enter();
     let package = Package::install();
     let _tree = edit();
-    let before = daemon::pid();
-    package.upgrade(2);
-    assert_upgraded(before);
+    assert_upgrades(|| package.upgrade(2));
 }
 
 #[test]

@@ -5,11 +5,12 @@ use std::fs;
 use std::path::Path;
 
 use bpf_oomd::events::kill::KILL_MESSAGE_ID;
-use bpf_oomd_tests::attachments::{attachments, wait_attached};
+use bpf_oomd_tests::attachments::{attachments, links, wait_attached};
 use bpf_oomd_tests::daemon;
 use bpf_oomd_tests::journal::{Journal, field};
 use bpf_oomd_tests::seed_units::{LARGER, SLICE, SeedUnits};
-use bpf_oomd_tests::systemctl::{show, wait_for_property};
+use bpf_oomd_tests::systemctl::{eventually, show, wait_for_property};
+use bpf_oomd_tests::unbroken::Watcher;
 
 use crate::{VERSION, run, told};
 
@@ -58,10 +59,16 @@ pub fn edit() -> SeedUnits {
     tree
 }
 
-/// After an upgrade, another daemon runs, which has done everything again. Returns its process.
+/// After an upgrade another daemon runs, and what is attached was in force all the time.
 #[track_caller]
-pub fn assert_upgraded(before: u32) {
+pub fn assert_upgrades(upgrade: impl FnOnce()) {
+    let before = daemon::pid();
+    let attached = links();
+    let watcher = Watcher::of_links(attached.clone());
+    upgrade();
     assert_runs();
+    watcher.assert_unbroken();
+    assert_eq!(links(), attached);
     assert_ne!(daemon::pid(), before, "it is the same daemon");
     assert_eq!(fs::read_to_string(EDITED).expect("the edited file"), EDIT);
     wait_attached(SLICE);
@@ -72,7 +79,8 @@ pub fn assert_upgraded(before: u32) {
 /// Nothing of it runs or is in the kernel.
 #[track_caller]
 pub fn assert_gone() {
-    assert!(attachments().is_empty());
+    // systemd lets go of what it keeps a moment after the service has stopped.
+    eventually("nothing is attached", || attachments().is_empty());
     let found = run("pgrep", &["--exact", "bpf-oomd"]);
     assert_eq!(found.status.code(), Some(1), "{found:?}");
     assert_eq!(show(daemon::UNIT, "LoadState"), "not-found");
