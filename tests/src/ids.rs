@@ -48,6 +48,12 @@ impl BpfObjects {
         self.links.is_empty() && self.maps.is_empty() && self.programs.is_empty()
     }
 
+    /// Whether the links and maps are the very same, and as many programs: systemd makes some of its own anew for each service that it
+    /// starts.
+    pub fn is_same_but_for_systemd(&self, other: &Self) -> bool {
+        self.links == other.links && self.maps == other.maps && self.counts() == other.counts()
+    }
+
     /// How many links, maps and programs there are.
     pub fn counts(&self) -> [usize; 3] {
         [self.links.len(), self.maps.len(), self.programs.len()]

@@ -28,7 +28,7 @@ use names::{Loaded, Name};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 use triggers::Triggers;
 
 /// Attaches a registered struct_ops map to a cgroup, or to the system if `cgroup` is None. The attachment lasts as long as
@@ -126,6 +126,11 @@ impl KernelEngine {
         let shared = match adopted {
             Some(shared) => shared,
             None => {
+                if !kept.all(|of| *of == Loaded::Maps).is_empty() {
+                    warn!(
+                        "An earlier daemon was of a version that tells of kills in another way; what it left untold is lost"
+                    );
+                }
                 let shared = SharedMaps::new()?;
                 keep(&Loaded::Maps, version, shared.parts(), &store);
                 shared
