@@ -19,6 +19,9 @@ pub const EDITED: &str = "/etc/bpf-oomd/conf.d/50-bpf-oomd.toml";
 pub const EDIT: &str =
     "# Mine.\n[slice.\"seed.slice\"]\npolicy = \"bpf:biggest-leaf\"\ncooldown = \"7s\"\n";
 
+/// The unit of users' service managers.
+const NOTIFY: &str = "bpf-oomd-notify.service";
+
 /// It runs, and will after the next boot.
 #[track_caller]
 pub fn assert_runs() {
@@ -28,6 +31,9 @@ pub fn assert_runs() {
         told("bpf-oomctl", &["--version"]),
         format!("bpf-oomctl {VERSION}\n")
     );
+    // Users of a desktop are told.
+    let enabled = told("systemctl", &["--global", "is-enabled", NOTIFY]);
+    assert_eq!(enabled.trim(), "enabled");
     assert!(Path::new("/usr/lib/bpf-oomd/policies/biggest-leaf.bpf.o").exists());
     // Shells take it from there.
     told(
@@ -85,4 +91,6 @@ pub fn assert_gone() {
     assert_eq!(found.status.code(), Some(1), "{found:?}");
     assert_eq!(show(daemon::UNIT, "LoadState"), "not-found");
     assert!(!Path::new("/run/bpf-oomd").exists());
+    let users = run("systemctl", &["--global", "is-enabled", NOTIFY]);
+    assert!(!users.status.success(), "{users:?}");
 }

@@ -14,6 +14,7 @@ mod following;
 mod keep;
 mod kernel_kills;
 mod misspelt;
+mod notify;
 mod oomctl;
 mod preference;
 mod pressure;

@@ -28,6 +28,7 @@ pub mod programs;
 pub mod psimon;
 pub mod recording;
 pub mod seed_units;
+pub mod session;
 pub mod small;
 pub mod swap;
 pub mod systemctl;

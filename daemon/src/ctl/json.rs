@@ -17,8 +17,8 @@ pub(super) fn write<T: Serialize + ?Sized>(value: &T) -> io::Result<()> {
 mod tests {
     use super::super::record::{Process, RunTime};
     use super::super::{
-        cat_config, check, explain, kills, list, policies, pressure, run_time, simulate, status,
-        top, tree,
+        cat_config, check, explain, kills, list, notify, policies, pressure, run_time, simulate,
+        status, top, tree,
     };
     use serde_json::{Value, to_value};
     use std::collections::BTreeSet;
@@ -78,6 +78,7 @@ mod tests {
                 }]);
                 to_value([kill])
             }
+            "notify" => to_value(notify::tests::sample()),
             "policies" => {
                 let parameters = vec![policies::tests::parameter("1M")];
                 to_value([policies::tests::policy("bpf:a", parameters)])

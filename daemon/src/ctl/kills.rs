@@ -1,15 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `bpf-oomctl kills`: who was killed, by whom and why; and who is, as it happens.
 
-use super::daemon::{Daemon, NoAnswer, run};
+use super::daemon::{Daemon, run};
+use super::follower::{Follower, Seen};
 use super::look::Style;
 use super::moment::Moment;
 use super::number::size;
 use super::record::Kill;
 use super::table::{Cell, Column, Table, names, numbers, words};
 use super::{Outcome, Output, json};
-use futures_util::StreamExt;
-use zbus::names::OwnedUniqueName;
 
 /// What is wanted.
 #[derive(Debug)]
@@ -62,13 +61,10 @@ pub(super) fn kills(output: &Output, wanted: &Wanted<'_>) -> Outcome {
 
 /// Shows those that there were, and then every one as it happens, until somebody ends the program.
 pub(super) fn follow(output: &Output, wanted: &Wanted<'_>) -> Outcome {
-    let shown: Outcome = run(async {
-        let daemon = Daemon::connect().await?;
-        // First listened and then asked: between the two, kills come twice, and none is missed.
-        let mut signals = daemon.killed().await?;
-        let (owner, kills) = history(&daemon, wanted).await?;
-        let mut seen = Seen::new(owner, &kills);
-        let kills = wanted.choose(kills);
+    run(async {
+        let mut follower = Follower::listen(Seen::default()).await?;
+        let (since, max) = wanted.request();
+        let kills = wanted.choose(follower.history(since, max).await?);
         if output.json {
             for kill in &kills {
                 json::write(kill)?;
@@ -76,12 +72,9 @@ pub(super) fn follow(output: &Output, wanted: &Wanted<'_>) -> Outcome {
         } else {
             output.text(&table(&kills).text(&output.look))?;
         }
-        while let Some(message) = signals.next().await {
-            let message = message?;
-            let kill: Kill = message.body().deserialize()?;
-            let header = message.header();
-            let sender = header.sender().map(|name| name.to_owned().into());
-            if !seen.is_new(sender, &kill) || !wanted.is_of_a_unit(&kill) {
+        loop {
+            let kill = follower.next().await?;
+            if !wanted.is_of_a_unit(&kill) {
                 continue;
             }
             if output.json {
@@ -90,58 +83,7 @@ pub(super) fn follow(output: &Output, wanted: &Wanted<'_>) -> Outcome {
                 output.text(&table(&[kill]).rows(&output.look))?;
             }
         }
-        Err("the connection to the system bus was closed".into())
-    })?;
-    shown
-}
-
-/// The kills that a daemon knows, and which daemon that is.
-async fn history(
-    daemon: &Daemon,
-    wanted: &Wanted<'_>,
-) -> Result<(OwnedUniqueName, Vec<Kill>), NoAnswer> {
-    let (since, max) = wanted.request();
-    let mut owner = daemon.owner().await?;
-    loop {
-        let kills = daemon.kills(since, max).await?;
-        let now = daemon.owner().await?;
-        // Another one numbers its kills anew.
-        if now == owner {
-            return Ok((owner, kills));
-        }
-        owner = now;
-    }
-}
-
-/// What was shown already.
-#[derive(Debug)]
-struct Seen {
-    /// The daemon that was the last to tell something.
-    owner: Option<OwnedUniqueName>,
-    /// The last one that it told.
-    id: u64,
-}
-
-impl Seen {
-    fn new(owner: OwnedUniqueName, kills: &[Kill]) -> Self {
-        Seen {
-            owner: Some(owner),
-            id: kills.iter().filter_map(|kill| kill.id).max().unwrap_or(0),
-        }
-    }
-
-    fn is_new(&mut self, sender: Option<OwnedUniqueName>, kill: &Kill) -> bool {
-        if sender != self.owner {
-            self.owner = sender;
-            self.id = 0;
-        }
-        let Some(id) = kill.id else {
-            return true;
-        };
-        let new = id > self.id;
-        self.id = self.id.max(id);
-        new
-    }
+    })?
 }
 
 /// Wide enough for most of what comes later.
@@ -221,10 +163,6 @@ pub(super) mod tests {
         }
     }
 
-    fn owner(name: &str) -> OwnedUniqueName {
-        OwnedUniqueName::try_from(name).unwrap()
-    }
-
     #[test]
     fn a_kill_is_a_line() {
         let kernels = Kill {
@@ -284,23 +222,5 @@ pub(super) mod tests {
         // The daemon knows nothing of units, so it must not count.
         assert_eq!(wanted(Some(1), &units).request(), (0, 0));
         assert_eq!(wanted(Some(1), &[]).request(), (0, 1));
-    }
-
-    #[test]
-    fn what_was_listed_is_not_told_again() {
-        let mut seen = Seen::new(owner(":1.5"), &[kill(3, "x.service"), kill(4, "x.service")]);
-        let daemon = || Some(owner(":1.5"));
-        assert!(!seen.is_new(daemon(), &kill(4, "x.service")));
-        assert!(seen.is_new(daemon(), &kill(5, "x.service")));
-        assert!(!seen.is_new(daemon(), &kill(5, "x.service")));
-    }
-
-    #[test]
-    fn a_daemon_that_was_started_again_counts_anew() {
-        let mut seen = Seen::new(owner(":1.5"), &[kill(3, "x.service")]);
-        let next = || Some(owner(":1.9"));
-        assert!(seen.is_new(next(), &kill(1, "x.service")));
-        assert!(!seen.is_new(next(), &kill(1, "x.service")));
-        assert!(seen.is_new(next(), &kill(2, "x.service")));
     }
 }

@@ -10,11 +10,13 @@ mod check;
 mod complete;
 mod daemon;
 mod explain;
+mod follower;
 mod json;
 mod kills;
 mod list;
 mod look;
 mod moment;
+mod notify;
 mod number;
 mod policies;
 mod pressure;
@@ -120,6 +122,13 @@ enum Command {
         #[arg(long, short)]
         follow: bool,
     },
+    /// Tell the user of a desktop which of their applications were killed, and why
+    ///
+    /// Each kill in a unit of the user's own service manager, or in one of the user's login sessions, becomes a notification of the
+    /// desktop (org.freedesktop.Notifications on the session bus). Kills that follow each other fast become one. If nobody shows
+    /// notifications, they are shown as soon as somebody does. It goes on until the program is ended; in desktop sessions that systemd
+    /// knows of, bpf-oomd-notify.service of the user's service manager runs it.
+    Notify,
     /// Show which policies there are, what they do, and what they can be told
     Policies,
     /// Show the units that are watched for pressure, and what came of their stalls
@@ -257,6 +266,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
                 false => kills::kills(output, &wanted),
             }
         }
+        Command::Notify => notify::notify(output),
         Command::Policies => policies::policies(output),
         Command::Pressure => pressure::pressure(output),
         Command::Top {

@@ -27,6 +27,7 @@ complete -c bpf-oomctl -n __fish_use_subcommand -a tree -d 'Show the tree of cgr
 complete -c bpf-oomctl -n __fish_use_subcommand -a explain -d 'Show every setting of a unit, with where it was said and what was overruled'
 complete -c bpf-oomctl -n __fish_use_subcommand -a simulate -d 'Show who would die if a unit ran out of memory now, and who after that'
 complete -c bpf-oomctl -n __fish_use_subcommand -a kills -d 'Show who was killed, when, by whom and why'
+complete -c bpf-oomctl -n __fish_use_subcommand -a notify -d 'Tell the user of a desktop which of their applications were killed, and why'
 complete -c bpf-oomctl -n __fish_use_subcommand -a policies -d 'Show which policies there are, what they do, and what they can be told'
 complete -c bpf-oomctl -n __fish_use_subcommand -a pressure -d 'Show the units that are watched for pressure, and what came of their stalls'
 complete -c bpf-oomctl -n __fish_use_subcommand -a top -d 'Show pressure, memory and next victims again and again'
@@ -62,6 +63,9 @@ complete -c bpf-oomctl -n '__fish_seen_subcommand_from kills' -l unit -x -a '(bp
 complete -c bpf-oomctl -n '__fish_seen_subcommand_from kills' -s f -l follow -d 'Go on as kills happen'
 complete -c bpf-oomctl -n '__fish_seen_subcommand_from kills' -l json -d 'Print JSON, as described in bpf-oomctl(1)'
 complete -c bpf-oomctl -n '__fish_seen_subcommand_from kills' -s h -l help -d 'Print help (see more with \'--help\')'
+
+complete -c bpf-oomctl -n '__fish_seen_subcommand_from notify' -l json -d 'Print JSON, as described in bpf-oomctl(1)'
+complete -c bpf-oomctl -n '__fish_seen_subcommand_from notify' -s h -l help -d 'Print help (see more with \'--help\')'
 
 complete -c bpf-oomctl -n '__fish_seen_subcommand_from policies' -l json -d 'Print JSON, as described in bpf-oomctl(1)'
 complete -c bpf-oomctl -n '__fish_seen_subcommand_from policies' -s h -l help -d 'Print help'
