@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The man pages say what the code does.
 
+// Helpers of tests are tests too.
+#![allow(clippy::unwrap_used)]
+
 use bpf_oomd::engine::userspace::DEFAULT_PRESSURE;
 use bpf_oomd::policy::{Key, Machine, MachineKey, Part, Value};
 use std::fs;
@@ -93,19 +96,6 @@ fn what_cannot_be_a_default_is_said() {
 }
 
 #[test]
-fn the_example_is_valid() {
-    let page = page("man5/bpf-oomd.conf.5");
-    let (_, rest) = page
-        .split_once(".nf\n# /etc/bpf-oomd/conf.d/50-batch.toml\n")
-        .unwrap();
-    let (example, _) = rest.split_once(".fi").unwrap();
-    let directory = tempfile::tempdir().unwrap();
-    let file = directory.path().join("50-batch.toml");
-    fs::write(&file, example).unwrap();
-    assert_eq!(bpf_oomd::config::check_file(&file), []);
-}
-
-#[test]
 fn the_vendors_defaults_are_valid() {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../conf.d");
     let mut files = 0;
@@ -185,34 +175,109 @@ fn every_key_of_a_kills_record_is_described() {
     );
 }
 
-/// The command lines in EXAMPLES of a page.
-fn examples(page: &str) -> Vec<String> {
-    let (_, examples) = page.split_once("\n.SH EXAMPLES\n").expect("examples");
-    let (examples, _) = examples
-        .split_once("\n.SH ")
-        .expect("what comes after them");
-    let blocks = examples.split("\n.nf\n").skip(1);
-    let lines = blocks.flat_map(|block| {
-        let (lines, _) = block.split_once("\n.fi").expect("an end");
-        lines.lines()
-    });
-    lines.map(str::to_owned).collect()
+/// A block of a page that is printed as it is.
+#[derive(Debug)]
+struct Block {
+    page: String,
+    section: String,
+    text: String,
+}
+
+/// All blocks of all pages.
+fn blocks() -> Vec<Block> {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../units/usr/share/man");
+    let mut blocks = Vec::new();
+    for chapter in fs::read_dir(directory).unwrap() {
+        let chapter = chapter.unwrap();
+        for file in fs::read_dir(chapter.path()).unwrap() {
+            let file = file.unwrap().file_name().into_string().unwrap();
+            let name = format!("{}/{file}", chapter.file_name().display());
+            let text = page(&name).replace("\\(dq", "\"");
+            // The other ways to print something as it is are not looked for.
+            assert!(!text.contains("\n.EX"), "{name}");
+            for section in text.split("\n.SH ").skip(1) {
+                let (section, text) = section.split_once('\n').unwrap();
+                for block in text.split(".nf\n").skip(1) {
+                    let (block, _) = block.split_once("\n.fi").unwrap();
+                    blocks.push(Block {
+                        page: name.clone(),
+                        section: section.to_owned(),
+                        text: format!("{block}\n"),
+                    });
+                }
+            }
+        }
+    }
+    blocks
+}
+
+/// Whether a block shows what to write into a configuration file.
+fn is_configuration(block: &Block) -> bool {
+    let mut lines = block.text.lines();
+    lines.any(|line| line.starts_with('[')) && block.page != "man1/bpf-oomctl.1"
+}
+
+/// What configuration files are shown with, tells the daemon something and has no fault.
+#[test]
+fn what_is_shown_of_configuration_files_is_valid() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("50-example.toml");
+    let blocks = blocks();
+    let shown: Vec<&Block> = blocks.iter().filter(|it| is_configuration(it)).collect();
+    assert_eq!(shown.len(), 2, "{shown:#?}");
+    for block in shown {
+        fs::write(&file, &block.text).unwrap();
+        assert_eq!(bpf_oomd::config::check_file(&file), [], "{block:?}");
+    }
+}
+
+/// Every block is one of those that a test looks at or runs, or none that can be run. Whoever adds another kind says here which it is.
+#[test]
+fn no_example_slips_through() {
+    let (mut commands, mut programs) = (0, 0);
+    for block in blocks() {
+        let Block {
+            page,
+            section,
+            text,
+        } = &block;
+        match (page.as_str(), section.as_str()) {
+            // Where files are, and a drawing.
+            ("man5/bpf-oomd.conf.5", "SYNOPSIS") | ("man8/bpf-oomd.8", "PRESSURE") => {}
+            // Held against what is printed by the tests of ctl::json.
+            ("man1/bpf-oomctl.1", "JSON") => {}
+            // Run in the test machine, which finds them in the same way: tests/scenarios/man_pages.rs.
+            (_, "EXAMPLES") => {
+                for line in text.lines() {
+                    let program = line.split(' ').next().unwrap();
+                    let known = ["bpf-oomctl", "busctl", "journalctl", "systemctl"];
+                    assert!(known.contains(&program), "{block:?}");
+                    commands += 1;
+                }
+            }
+            // Compiled by the tests of the package bpf-oomd-bpf.
+            ("man7/bpf-oomd-policies.7", "WRITING ONE") => programs += 1,
+            _ => assert!(is_configuration(&block), "{block:?}"),
+        }
+    }
+    assert!(commands > 20, "{commands}");
+    assert_eq!(programs, 1);
 }
 
 /// The others need the daemon, and are run in the test machine.
 #[test]
 fn examples_that_read_files_work() {
-    let examples = examples(&page("man1/bpf-oomctl.1"));
-    let read_files = examples.iter().filter(|line| {
+    let examples = blocks();
+    let examples = examples.iter().filter(|it| it.section == "EXAMPLES");
+    let read_files = examples.flat_map(|it| it.text.lines()).filter(|line| {
         ["bpf-oomctl check", "bpf-oomctl cat-config"]
             .iter()
             .any(|command| line.starts_with(command))
     });
     let mut count = 0;
     for line in read_files {
-        let mut words = line.split(' ').skip(1);
         let output = std::process::Command::new(env!("CARGO_BIN_EXE_bpf-oomctl"))
-            .args(words.by_ref())
+            .args(line.split(' ').skip(1))
             .output()
             .unwrap();
         assert!(output.status.success(), "{line}: {output:?}");

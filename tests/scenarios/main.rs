@@ -13,6 +13,7 @@ mod faulty_configuration;
 mod following;
 mod keep;
 mod kernel_kills;
+mod man_pages;
 mod misspelt;
 mod notify;
 mod oomctl;

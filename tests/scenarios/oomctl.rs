@@ -11,14 +11,9 @@ use bpf_oomd_tests::attachments::wait_attached;
 use bpf_oomd_tests::cgroup::{MIB, id_of};
 use bpf_oomd_tests::daemon;
 use bpf_oomd_tests::machine::TestMachine;
-use bpf_oomd_tests::oomctl::{
-    Value, bpf_oomctl_as_nobody as bpf_oomctl, json, of, parsed, reset_policy, text, told,
-};
+use bpf_oomd_tests::oomctl::{Value, bpf_oomctl_as_nobody as bpf_oomctl, json, of, parsed, text};
 use bpf_oomd_tests::seed_units::{DISLIKED, LARGER, SLICE, SMALLER, SeedUnits, UNKILLABLE};
-use bpf_oomd_tests::systemctl::{
-    PATIENCE, cgroup_of, daemon_reload, eventually, start, stop, systemctl, wait_for_property,
-};
-use bpf_oomd_tests::units::{Units, hog_service, slice};
+use bpf_oomd_tests::systemctl::{PATIENCE, eventually, stop, systemctl, wait_for_property};
 
 const POLICY: &str = "bpf:biggest-leaf";
 const FILE_SAYS_SO: &str = "ManagedOOMPolicy=bpf:biggest-leaf";
@@ -325,62 +320,4 @@ fn shells_get_names_of_units_and_policies() {
     );
     let policies = text(&bpf_oomctl(&["complete-policies"]).stdout);
     assert_eq!(policies, "bpf:biggest-leaf\nkernel\n");
-}
-
-/// The pages that have examples for a shell.
-const PAGES: [&str; 2] = [
-    include_str!("../../units/usr/share/man/man1/bpf-oomctl.1"),
-    include_str!("../../units/usr/share/man/man5/org.bpfoomd1.5"),
-];
-
-/// The command lines in EXAMPLES of a page.
-fn examples(page: &str) -> Vec<String> {
-    let page = page.replace("\\-", "-");
-    let (_, examples) = page.split_once("\n.SH EXAMPLES\n").expect("examples");
-    let (examples, _) = examples
-        .split_once("\n.SH ")
-        .expect("what comes after them");
-    let blocks = examples.split(".nf\n").skip(1);
-    let lines = blocks.flat_map(|block| {
-        let (lines, _) = block.split_once("\n.fi").expect("an end");
-        lines.lines()
-    });
-    lines.map(str::to_owned).collect()
-}
-
-#[test]
-fn every_example_of_the_man_pages_works() {
-    let _machine = TestMachine::enter();
-    new_daemon();
-    let mut units = Units::new();
-    units.write("batch.slice", &slice(&[FILE_SAYS_SO]));
-    let service = hog_service("batch.slice", &[], "anon=4M notify=READY=1 pause");
-    units.write("batch.service", &service);
-    daemon_reload();
-    start(&["batch.service"]);
-    wait_attached("batch.slice");
-    eventually("the service is followed", || {
-        cgroup_of("batch.service").exists() && told(&["list"]).contains("batch.service")
-    });
-    let examples: Vec<String> = PAGES.into_iter().flat_map(examples).collect();
-    assert!(examples.len() > 15, "{examples:?}");
-    for example in examples {
-        // What goes on until somebody ends it is ended.
-        let endless = example.contains("--follow") || example.starts_with("busctl monitor");
-        let limit = if endless { "3" } else { "60" };
-        let output = Command::new("timeout")
-            .args([limit, "sh", "-c", &example])
-            .output()
-            .expect("run timeout");
-        let expected = if endless { 124 } else { 0 };
-        assert_eq!(
-            output.status.code(),
-            Some(expected),
-            "{example}: {output:?}"
-        );
-        if example.starts_with("bpf-oomctl") {
-            assert!(output.stderr.is_empty(), "{example}: {output:?}");
-        }
-    }
-    reset_policy("batch.service");
 }
