@@ -30,9 +30,6 @@
 
 char _license[] SEC("license") = "GPL";
 
-/* What the kernel sets for a kill that was asked for by sysrq-f. */
-#define OOMD_ORDER_SYSRQ (-1)
-
 /* There is no policy. */
 static const char oomd_no_policy[OOMD_POLICY_NAME_LEN];
 

@@ -9,6 +9,9 @@
 #include "kernel.h"
 #include "intf.h"
 
+/* What the kernel sets for a kill that was asked for by sysrq-f. */
+#define OOMD_ORDER_SYSRQ (-1)
+
 /* Room for more than a hundred kills that nobody has read yet. */
 #define OOMD_EVENTS_BYTES (512 * 1024)
 

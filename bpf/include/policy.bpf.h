@@ -336,6 +336,8 @@ static __always_inline void oomd_why(struct oom_control *oc, u64 domain,
 {
 	__builtin_memset(&event->stall, 0, sizeof(event->stall));
 	event->reason = OOMD_REASON_ALLOCATION;
+	if (oc->order == OOMD_ORDER_SYSRQ)
+		event->reason = OOMD_REASON_SYSRQ;
 	if (!oc->bpf_constraint)
 		return;
 	event->reason = OOMD_REASON_PRESSURE;

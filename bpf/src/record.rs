@@ -83,9 +83,8 @@ pub struct KillRecord {
     pub preference: Preference,
     /// How the victim died.
     pub kill: Kill,
-    /// The stall for which the OOM was declared; `None` if an allocation
-    /// failed.
-    pub stall: Option<Stall>,
+    /// Why somebody had to die.
+    pub reason: Reason,
     /// Leaves that could have been chosen, the victim included.
     pub candidates: u32,
     /// Microseconds spent in the handler, the kills included.
@@ -265,10 +264,7 @@ fn kill(event: &oomd_kill_event, page_size: u64) -> Result<KillRecord, DecodeErr
             found: event.preference,
         })?,
         kill: what_died(event.kill)?,
-        stall: match reason(event.reason, &event.stall)? {
-            Reason::Pressure(stall) => Some(stall),
-            Reason::Allocation | Reason::Sysrq => None,
-        },
+        reason: reason(event.reason, &event.stall)?,
         candidates: event.candidates,
         handler_us: event.handler_ns / 1000,
         killed: event.killed,
@@ -514,7 +510,7 @@ mod tests {
                 victim_bytes: 30 << 20,
                 preference: Preference::Avoid,
                 kill: Kill::Process,
-                stall: None,
+                reason: Reason::Allocation,
                 candidates: 3,
                 handler_us: 1234,
                 killed: 2,
@@ -656,7 +652,12 @@ mod tests {
             max_events: 7,
             over_high: true,
         };
-        assert_eq!(record.stall, Some(expected));
+        assert_eq!(record.reason, Reason::Pressure(expected));
+        event.reason = OOMD_REASON_SYSRQ;
+        let Event::Kill(record) = decode(bytes_of(&event), PAGE).unwrap() else {
+            panic!("not a kill");
+        };
+        assert_eq!(record.reason, Reason::Sysrq);
         event.reason = 3;
         assert!(decode(bytes_of(&event), PAGE).is_err());
         event.reason = OOMD_REASON_PRESSURE;

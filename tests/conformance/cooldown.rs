@@ -7,7 +7,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use bpf_oomd::engine::kernel::struct_ops_link;
-use bpf_oomd_bpf::CgroupSettings;
+use bpf_oomd_bpf::{CgroupSettings, Reason};
 use bpf_oomd_tests::cgroup::Cgroup;
 use bpf_oomd_tests::hog::Hog;
 use bpf_oomd_tests::machine::TestMachine;
@@ -110,14 +110,22 @@ impl System {
         let mut exiting = Tracee::stop_at_exit(self.large.pid());
         press_the_key();
         exiting.wait_exiting();
-        assert_eq!(self.loaded.kill().victim, self.larger.id());
+        let kill = self.loaded.kill();
+        assert_eq!(
+            (kill.victim, kill.reason),
+            (self.larger.id(), Reason::Sysrq)
+        );
         exiting
     }
 
     #[track_caller]
     fn expect_smaller_killed(&mut self) {
         assert!(self.small.wait_killed());
-        assert_eq!(self.loaded.kill().victim, self.smaller.id());
+        let kill = self.loaded.kill();
+        assert_eq!(
+            (kill.victim, kill.reason),
+            (self.smaller.id(), Reason::Sysrq)
+        );
     }
 }
 

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use bpf_oomd_bpf::pressure::{Action, Level, Resource};
-use bpf_oomd_bpf::{CgroupPressure, Outcome, Pressure, Trigger};
+use bpf_oomd_bpf::{CgroupPressure, Outcome, Pressure, Reason, Trigger};
 use bpf_oomd_tests::cgroup::MIB;
 use bpf_oomd_tests::hog::Hog;
 use bpf_oomd_tests::kmsg::Kmsg;
@@ -40,7 +40,9 @@ fn the_unit_that_stalls_dies_and_its_record_says_why() {
     assert_eq!(kill.domain, domain.unit.id());
     assert_eq!(kill.attachment, domain.cgroup.id());
     assert_eq!(kill.victim, domain.unit.id());
-    let stall = kill.stall.expect("a stall");
+    let Reason::Pressure(stall) = &kill.reason else {
+        panic!("{kill:?}");
+    };
     assert_eq!(
         (stall.resource, stall.level),
         (Resource::Memory, Level::Full)

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use bpf_oomd_bpf::{CgroupSettings, Outcome, Pressure, Trigger};
+use bpf_oomd_bpf::{CgroupSettings, Outcome, Pressure, Reason, Trigger};
 use bpf_oomd_tests::cgroup::MIB;
 use bpf_oomd_tests::hog::Hog;
 use bpf_oomd_tests::machine::TestMachine;
@@ -35,7 +35,9 @@ fn a_stall_that_does_not_last_kills_nobody() {
     watching.say(&domain.unit, patient);
     assert!(domain.stalling.wait_killed_within(PATIENCE));
     let kills = watching.reports().kills;
-    let stall = kills[0].stall.expect("a stall");
+    let Reason::Pressure(stall) = &kills[0].reason else {
+        panic!("{kills:?}");
+    };
     assert!(stall.lasted >= Duration::from_millis(2900), "{stall:?}");
     assert!(stall.stall >= Duration::from_millis(250), "{stall:?}");
 }

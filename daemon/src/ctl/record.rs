@@ -94,7 +94,7 @@ pub(super) struct Kill {
     pub(super) killer: Option<String>,
     /// Name of the policy program, or `kernel`.
     pub(super) policy: Option<String>,
-    /// `limit`, `system` or `pressure`.
+    /// `limit`, `system`, `pressure` or `sysrq`.
     pub(super) reason: Option<String>,
     /// The victim's unit.
     pub(super) unit: Option<String>,

@@ -533,7 +533,7 @@ impl From<bpf_oomd_bpf::Event> for Event {
                 usage_before: record.usage_before,
                 victim_bytes: record.victim_bytes,
                 victim_score: record.victim_score,
-                stall: record.stall,
+                reason: record.reason,
                 preference: record.preference.into(),
                 kill: record.kill.into(),
                 candidates: record.candidates,

@@ -227,8 +227,8 @@ pub struct Kill {
     pub domain: CgroupId,
     /// Where that is; see [`Kill::victim_path`].
     pub domain_path: Option<String>,
-    /// The stall for which the OOM was declared; None if an allocation failed.
-    pub stall: Option<Stall>,
+    /// Why somebody had to die.
+    pub reason: Reason,
     /// The attachment that decided.
     pub attachment: CgroupId,
     /// The leaf that was chosen.

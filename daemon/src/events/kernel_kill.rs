@@ -2,14 +2,15 @@
 //! Kills by the kernel's own killer: to the journal as those by policies, with as many of their fields as there can be.
 
 use super::bytes;
-use super::kill::{KILL_MESSAGE_ID, processes};
+use super::entry::{Entry, Killed, Victim};
+use super::kill::KILL_MESSAGE_ID;
 use super::place::Place;
+use super::reason;
 use super::record::{KillRecord, Killer, StallRecord};
-use super::stall::{self, held_back, how, usec};
-use crate::engine::{KernelKill, Reason, Stall};
+use super::stall::usec;
+use crate::engine::KernelKill;
 use crate::policy::{CgroupId, Policy};
 use std::time::Duration;
-use tracing::warn;
 
 /// A kill, told in units.
 #[derive(Debug, PartialEq, Eq)]
@@ -33,12 +34,7 @@ impl Report {
     pub fn message(&self) -> String {
         let kill = &self.kill;
         let what = self.domain.name(kill.domain);
-        let used = bytes(kill.usage_before);
-        let why = match &kill.reason {
-            Reason::Allocation => format!("{what} ran out of memory (used {used})"),
-            Reason::Pressure(stall) => format!("{what} {} (used {used})", how(stall)),
-            Reason::Sysrq => format!("Somebody asked for a kill with sysrq ({what} used {used})"),
-        };
+        let why = reason::sentence(&kill.reason, &what, kill.usage_before);
         let total = kill.processes_total;
         let plural = if total == 1 { "" } else { "es" };
         let who = match kill.processes.first() {
@@ -53,13 +49,6 @@ impl Report {
             self.victim.name(kill.victim),
             bytes(kill.victim_bytes),
         )
-    }
-
-    fn stall(&self) -> Option<&Stall> {
-        match &self.kill.reason {
-            Reason::Pressure(stall) => Some(stall),
-            Reason::Allocation | Reason::Sysrq => None,
-        }
     }
 
     /// When the victim was chosen, in microseconds of CLOCK_BOOTTIME.
@@ -99,19 +88,13 @@ impl Report {
             domain_unit: domain.unit.clone(),
             domain_bytes: Some(kill.usage_before),
             attachment_unit: None,
-            stall: self.stall().map(StallRecord::new),
+            stall: reason::stall(&kill.reason).map(StallRecord::new),
             message: self.message(),
         }
     }
 
-    /// As of a policy's kill, or `sysrq`.
     fn reason(&self) -> &'static str {
-        match (&self.kill.reason, self.kill.domain) {
-            (Reason::Pressure(_), _) => stall::REASON,
-            (Reason::Sysrq, _) => "sysrq",
-            (Reason::Allocation, CgroupId::SYSTEM) => "system",
-            (Reason::Allocation, _) => "limit",
-        }
+        reason::name(&self.kill.reason, self.kill.domain)
     }
 }
 
@@ -122,47 +105,41 @@ pub fn report(report: &Report) {
         domain,
         victim,
     } = report;
-    let stall = report.stall();
-    warn!(
-        MESSAGE_ID = KILL_MESSAGE_ID,
-        OBJECT_SYSTEMD_UNIT = victim.unit,
-        OBJECT_SYSTEMD_USER_UNIT = victim.user_unit,
-        UNIT = victim.unit,
-        OOM_POLICY = Policy::Kernel.name(),
-        OOM_REASON = report.reason(),
-        OOM_BOOTTIME_USEC = report.boottime_usec(),
-        OOM_DOMAIN = domain.path,
-        OOM_DOMAIN_ID = kill.domain.0,
-        OOM_DOMAIN_UNIT = domain.unit,
-        OOM_DOMAIN_BYTES = kill.usage_before,
-        OOM_STALL_RESOURCE = stall.map(stall::resource),
-        OOM_STALL_LEVEL = stall.map(stall::level),
-        OOM_STALL_USEC = stall.map(|it| usec(it.stall)),
-        OOM_STALL_WINDOW_USEC = stall.map(|it| usec(it.window)),
-        OOM_STALL_LASTED_USEC = stall.map(|it| usec(it.lasted)),
-        OOM_STALL_SCANNED = stall.map(|it| it.scanned),
-        OOM_STALL_HIGH_EVENTS = stall.map(|it| it.high_events),
-        OOM_STALL_MAX_EVENTS = stall.map(|it| it.max_events),
-        OOM_STALL_HELD_BACK = stall.map(held_back),
-        OOM_KILL = kill.kill.to_string(),
-        VICTIM_UNIT = victim.unit,
-        VICTIM_USER_UNIT = victim.user_unit,
-        VICTIM_CGROUP = victim.path,
-        VICTIM_CGROUP_ID = kill.victim.0,
-        VICTIM_BYTES = kill.victim_bytes,
-        VICTIM_SCORE = kill.victim_score,
-        VICTIM_OOM_SCORE_ADJ = kill.oom_score_adj,
-        VICTIM_PROCESSES_TOTAL = kill.processes_total,
-        VICTIM_PROCESSES = processes(&kill.processes),
-        "{}",
-        report.message()
-    );
+    let entry = Entry {
+        message_id: KILL_MESSAGE_ID,
+        message: report.message(),
+        about: victim,
+        policy: Policy::Kernel.name(),
+        reason: report.reason(),
+        outcome: None,
+        time_ns: kill.time_ns,
+        domain: (domain, kill.domain),
+        domain_bytes: kill.usage_before,
+        attachment: None,
+        stall: reason::stall(&kill.reason),
+        candidates: None,
+        handler_usec: None,
+        victim: Some(Victim {
+            place: victim,
+            bytes: kill.victim_bytes,
+            score: kill.victim_score.into(),
+            killed: Some(Killed {
+                cgroup: kill.victim,
+                kill: kill.kill.to_string(),
+                preference: None,
+                oom_score_adj: Some(kill.oom_score_adj),
+                processes: &kill.processes,
+                processes_total: kill.processes_total,
+            }),
+        }),
+    };
+    entry.warn();
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::KilledProcess;
+    use crate::engine::{KilledProcess, Reason, Stall};
 
     fn kill() -> KernelKill {
         KernelKill {

@@ -2,14 +2,14 @@
 //! Kills by policies: from cgroup ids to units, and to the journal.
 
 use super::bytes;
+use super::entry::{Entry, Killed, Victim};
 use super::place::Place;
+use super::reason;
 use super::record::{KillRecord, Killer, StallRecord};
-use super::stall::{self, held_back, how, usec};
-use crate::engine::{Kill, KilledProcess};
+use super::stall::usec;
+use crate::engine::Kill;
 use crate::policy::{CgroupId, Preference};
-use std::fmt::Write;
 use std::time::Duration;
-use tracing::warn;
 
 /// journalctl MESSAGE_ID=: a policy killed, or the kernel's own killer.
 pub const KILL_MESSAGE_ID: &str = "74489b26ae2345f5a9a40355ae67d37c";
@@ -38,7 +38,7 @@ impl Report {
     pub fn message(&self) -> String {
         let Kill {
             domain,
-            stall,
+            reason,
             victim,
             program,
             usage_before,
@@ -48,11 +48,7 @@ impl Report {
             ..
         } = &self.kill;
         let what = self.domain.name(*domain);
-        let used = bytes(*usage_before);
-        let why = match stall {
-            Some(stall) => format!("{what} {} (used {used})", how(stall)),
-            None => format!("{what} ran out of memory (used {used})"),
-        };
+        let why = reason::sentence(reason, &what, *usage_before);
         let plural = if *processes_total == 1 { "" } else { "es" };
         let last_resort = match preference {
             Preference::Avoid => " (to be avoided, but there was no other)",
@@ -63,15 +59,6 @@ impl Report {
             self.victim.name(*victim),
             bytes(*victim_bytes),
         )
-    }
-
-    /// `limit`: a cgroup reached its limit. `system`: there was none left at all. `pressure`: it stalled.
-    fn reason(&self) -> &'static str {
-        match self.kill.domain {
-            _ if self.kill.stall.is_some() => stall::REASON,
-            CgroupId::SYSTEM => "system",
-            _ => "limit",
-        }
     }
 
     /// When the victim was chosen, in microseconds of CLOCK_BOOTTIME.
@@ -93,7 +80,7 @@ impl Report {
             boottime_usec,
             killer: Killer::Policy,
             policy: kill.program.clone(),
-            reason: self.reason(),
+            reason: reason::name(&kill.reason, kill.domain),
             unit: victim.unit.clone(),
             user_unit: victim.user_unit.clone(),
             cgroup: victim.path.clone(),
@@ -111,7 +98,7 @@ impl Report {
             domain_unit: domain.unit.clone(),
             domain_bytes: Some(kill.usage_before),
             attachment_unit: attachment.unit.clone(),
-            stall: kill.stall.as_ref().map(StallRecord::new),
+            stall: reason::stall(&kill.reason).map(StallRecord::new),
             message: self.message(),
         }
     }
@@ -125,70 +112,48 @@ pub fn report(report: &Report) {
         attachment,
         victim,
     } = report;
-    let stall = kill.stall.as_ref();
-    warn!(
-        MESSAGE_ID = KILL_MESSAGE_ID,
-        // By these two, journalctl -u and --user-unit find what other programs say about a unit.
-        OBJECT_SYSTEMD_UNIT = victim.unit,
-        OBJECT_SYSTEMD_USER_UNIT = victim.user_unit,
-        UNIT = victim.unit,
-        OOM_POLICY = kill.program,
-        OOM_REASON = report.reason(),
-        OOM_BOOTTIME_USEC = report.boottime_usec(),
-        OOM_DOMAIN = domain.path,
-        OOM_DOMAIN_ID = kill.domain.0,
-        OOM_DOMAIN_UNIT = domain.unit,
-        OOM_DOMAIN_BYTES = kill.usage_before,
-        OOM_ATTACHMENT = attachment.path,
-        OOM_ATTACHMENT_ID = kill.attachment.0,
-        OOM_ATTACHMENT_UNIT = attachment.unit,
-        OOM_STALL_RESOURCE = stall.map(stall::resource),
-        OOM_STALL_LEVEL = stall.map(stall::level),
-        OOM_STALL_USEC = stall.map(|it| usec(it.stall)),
-        OOM_STALL_WINDOW_USEC = stall.map(|it| usec(it.window)),
-        OOM_STALL_LASTED_USEC = stall.map(|it| usec(it.lasted)),
-        OOM_STALL_SCANNED = stall.map(|it| it.scanned),
-        OOM_STALL_HIGH_EVENTS = stall.map(|it| it.high_events),
-        OOM_STALL_MAX_EVENTS = stall.map(|it| it.max_events),
-        OOM_STALL_HELD_BACK = stall.map(held_back),
-        OOM_KILL = kill.kill.to_string(),
-        OOM_CANDIDATES = kill.candidates,
-        OOM_HANDLER_USEC = kill.handler_us,
-        VICTIM_UNIT = victim.unit,
-        VICTIM_USER_UNIT = victim.user_unit,
-        VICTIM_CGROUP = victim.path,
-        VICTIM_CGROUP_ID = kill.victim.0,
-        VICTIM_BYTES = kill.victim_bytes,
-        VICTIM_SCORE = kill.victim_score,
-        VICTIM_PREFERENCE = kill.preference.to_string(),
-        VICTIM_PROCESSES_TOTAL = kill.processes_total,
-        VICTIM_PROCESSES = processes(&kill.processes),
-        "{}",
-        report.message()
-    );
-}
-
-/// One line for each process: its id, its bytes, its name.
-pub(super) fn processes(processes: &[KilledProcess]) -> String {
-    let mut lines = String::new();
-    for KilledProcess { pid, comm, bytes } in processes {
-        // A process gives itself its name, and may put a line's end into it.
-        let _ = writeln!(lines, "{pid} {bytes} {}", comm.escape_debug());
-    }
-    lines.truncate(lines.trim_end().len());
-    lines
+    let entry = Entry {
+        message_id: KILL_MESSAGE_ID,
+        message: report.message(),
+        about: victim,
+        policy: &kill.program,
+        reason: reason::name(&kill.reason, kill.domain),
+        outcome: None,
+        time_ns: kill.time_ns,
+        domain: (domain, kill.domain),
+        domain_bytes: kill.usage_before,
+        attachment: Some((attachment, kill.attachment)),
+        stall: reason::stall(&kill.reason),
+        candidates: Some(kill.candidates),
+        handler_usec: Some(kill.handler_us),
+        victim: Some(Victim {
+            place: victim,
+            bytes: kill.victim_bytes,
+            score: kill.victim_score.into(),
+            killed: Some(Killed {
+                cgroup: kill.victim,
+                kill: kill.kill.to_string(),
+                preference: Some(kill.preference.to_string()),
+                oom_score_adj: None,
+                processes: &kill.processes,
+                processes_total: kill.processes_total,
+            }),
+        }),
+    };
+    entry.warn();
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::Reason;
 
     fn kill() -> Kill {
         Kill {
             time_ns: 5_000_000_000,
             domain: CgroupId(10),
             domain_path: None,
-            stall: None,
+            reason: Reason::Allocation,
             attachment: CgroupId(10),
             victim: CgroupId(20),
             victim_path: None,
@@ -291,16 +256,17 @@ mod tests {
     }
 
     #[test]
-    fn a_process_cannot_write_lines_of_its_own() {
-        let process = |pid, comm: &str| KilledProcess {
-            pid,
-            comm: comm.into(),
-            bytes: 4096,
+    fn a_kill_that_somebody_asked_for_is_told_to_be_one() {
+        let kill = Kill {
+            domain: CgroupId::SYSTEM,
+            reason: Reason::Sysrq,
+            ..kill()
         };
+        let report = describe(kill, |id| (id.0 == 20).then(|| "/a.slice/x.service".into()));
         assert_eq!(
-            processes(&[process(1, "a b"), process(2, "x\n3 0 y\u{1b}")]),
-            "1 4096 a b\n2 4096 x\\n3 0 y\\u{1b}"
+            report.message(),
+            "Somebody asked for a kill with sysrq (the system used 80.0M): policy biggest-leaf chose x.service, 31.0M in 2 processes"
         );
-        assert_eq!(processes(&[]), "");
+        assert_eq!(report.record(|time| time).reason, "sysrq");
     }
 }

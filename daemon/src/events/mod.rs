@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What the engine reports: from cgroup ids to units, and to the journal.
 
+mod entry;
 pub mod kernel_kill;
 pub mod kill;
 mod place;
+mod reason;
 pub mod record;
 pub mod stall;
 

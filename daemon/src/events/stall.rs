@@ -2,12 +2,12 @@
 //! Stalls for which no policy killed: the kernel's killer chose, nobody could be killed, or it was a dry run.
 
 use super::bytes;
+use super::entry::{Entry, Victim};
 use super::place::Place;
 use crate::engine::{Candidate, Outcome, Stall, Stalled};
 use crate::policy::{CgroupId, Level, Policy, Resource};
 use crate::systemd::value::TimeSpan;
 use std::time::Duration;
-use tracing::{info, warn};
 
 /// journalctl MESSAGE_ID=: a unit stalled, and no policy killed for it.
 pub const STALL_MESSAGE_ID: &str = "3cc0cc2c6cb64aa3ad9e52c5698b6e4a";
@@ -119,47 +119,31 @@ pub fn report(report: &Report) {
         domain,
         victim,
     } = report;
-    let Stalled { stall, outcome, .. } = stalled;
-    let when = usec(Duration::from_nanos(stalled.time_ns));
-    let place = victim.as_ref().map(|(_, place)| place);
-    // A dry run is what an administrator asked for; the others are trouble.
-    macro_rules! tell {
-        ($level:ident) => {
-            $level!(
-                MESSAGE_ID = STALL_MESSAGE_ID,
-                OBJECT_SYSTEMD_UNIT = domain.unit,
-                OBJECT_SYSTEMD_USER_UNIT = domain.user_unit,
-                UNIT = domain.unit,
-                OOM_POLICY = policy.name(),
-                OOM_REASON = REASON,
-                OOM_OUTCOME = outcome_name(*outcome),
-                OOM_BOOTTIME_USEC = when,
-                OOM_DOMAIN = domain.path,
-                OOM_DOMAIN_ID = stalled.domain.0,
-                OOM_DOMAIN_UNIT = domain.unit,
-                OOM_DOMAIN_BYTES = stalled.usage,
-                OOM_STALL_RESOURCE = resource(stall),
-                OOM_STALL_LEVEL = level(stall),
-                OOM_STALL_USEC = usec(stall.stall),
-                OOM_STALL_WINDOW_USEC = usec(stall.window),
-                OOM_STALL_LASTED_USEC = usec(stall.lasted),
-                OOM_STALL_SCANNED = stall.scanned,
-                OOM_STALL_HIGH_EVENTS = stall.high_events,
-                OOM_STALL_MAX_EVENTS = stall.max_events,
-                OOM_STALL_HELD_BACK = held_back(stall),
-                VICTIM_UNIT = place.and_then(|place| place.unit.as_deref()),
-                VICTIM_USER_UNIT = place.and_then(|place| place.user_unit.as_deref()),
-                VICTIM_CGROUP = place.and_then(|place| place.path.as_deref()),
-                VICTIM_BYTES = victim.as_ref().map(|(victim, _)| victim.bytes),
-                VICTIM_SCORE = victim.as_ref().map(|(victim, _)| victim.score),
-                "{}",
-                report.message()
-            )
-        };
-    }
-    match outcome {
-        Outcome::Reported => tell!(info),
-        _ => tell!(warn),
+    let entry = Entry {
+        message_id: STALL_MESSAGE_ID,
+        message: report.message(),
+        about: domain,
+        policy: policy.name(),
+        reason: REASON,
+        outcome: Some(outcome_name(stalled.outcome)),
+        time_ns: stalled.time_ns,
+        domain: (domain, stalled.domain),
+        domain_bytes: stalled.usage,
+        attachment: None,
+        stall: Some(&stalled.stall),
+        candidates: None,
+        handler_usec: None,
+        victim: victim.as_ref().map(|(victim, place)| Victim {
+            place,
+            bytes: victim.bytes,
+            score: victim.score.into(),
+            killed: None,
+        }),
+    };
+    match stalled.outcome {
+        // A dry run is what an administrator asked for; the others are trouble.
+        Outcome::Reported => entry.inform(),
+        _ => entry.warn(),
     }
 }
 
