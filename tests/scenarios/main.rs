@@ -11,6 +11,7 @@ mod control;
 mod drop_in;
 mod faulty_configuration;
 mod following;
+mod just_started;
 mod keep;
 mod kernel_kills;
 mod man_pages;

@@ -4,13 +4,15 @@
 use super::Links;
 use super::authorise::{Deed, authorise};
 use super::error::Error;
+use super::turns::{Turn, Turns};
 use crate::config::check_unit;
 use crate::core::{CandidateUnit, Request, RequestError, Shown, UnitShown};
 use crate::engine::Excluded;
 use crate::policy::{Key, Statement, shown};
 use crate::systemd::follow::Question;
 use serde::{Deserialize, Serialize};
-use std::sync::Arc;
+use std::num::NonZeroU32;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
@@ -65,11 +67,22 @@ pub(super) struct Calls {
     links: Links,
     /// The revision of the units whose objects there are.
     served: watch::Receiver<u64>,
+    turns: Turns,
+    /// What was shown to the last call that read properties, and which call that was.
+    read: Arc<Mutex<Option<(CallId, Shown)>>>,
 }
+
+/// A call: who makes it, and its number.
+type CallId = (Option<String>, NonZeroU32);
 
 impl Calls {
     pub(super) fn new(links: Links, served: watch::Receiver<u64>) -> Self {
-        Calls { links, served }
+        Calls {
+            links,
+            served,
+            turns: Turns::default(),
+            read: Arc::default(),
+        }
     }
 
     pub(super) fn links(&self) -> &Links {
@@ -81,9 +94,38 @@ impl Calls {
         self.links.shown.borrow().clone()
     }
 
-    /// What is shown of a unit now.
-    pub(super) fn unit(&self, unit: &str) -> Result<Arc<UnitShown>, Error> {
-        let shown = self.links.shown.borrow();
+    /// The same, and throughout one call the same moment: for a GetAll, properties are read one by one.
+    pub(super) fn shown_to(&self, call: Option<&Header<'_>>) -> Shown {
+        let Some(call) = call else {
+            return self.shown();
+        };
+        let id = (
+            call.sender().map(ToString::to_string),
+            call.primary().serial_num(),
+        );
+        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*read {
+            Some((last, shown)) if *last == id => shown.clone(),
+            _ => {
+                let shown = self.shown();
+                *read = Some((id, shown.clone()));
+                shown
+            }
+        }
+    }
+
+    /// Lets a call wait for others.
+    pub(super) fn turn(&self, call: &Header<'_>) -> Result<Turn, Error> {
+        self.turns.take(call)
+    }
+
+    /// What is shown of a unit to a call.
+    pub(super) fn unit(
+        &self,
+        unit: &str,
+        call: Option<&Header<'_>>,
+    ) -> Result<Arc<UnitShown>, Error> {
+        let shown = self.shown_to(call);
         let unit_shown = shown.units.get(unit).cloned();
         unit_shown.ok_or_else(|| Error::not_loaded(unit))
     }
@@ -130,6 +172,7 @@ impl Calls {
         for_usec: u64,
     ) -> Result<(), Error> {
         check(&unit)?;
+        let _turn = self.turn(&call)?;
         let details = [("unit", &*unit), ("policy", &*shown(&policy))];
         let uid = authorise(bus, &call, Deed::SetPolicy, &details).await?;
         self.look_at(&unit).await;
@@ -154,25 +197,59 @@ impl Calls {
         unit: String,
     ) -> Result<(), Error> {
         check(&unit)?;
+        let _turn = self.turn(&call)?;
         let details = [("unit", &*unit)];
         let uid = authorise(bus, &call, Deed::SetPolicy, &details).await?;
         let request = |answer| Request::ResetPolicy { unit, uid, answer };
         Ok(self.ask(request).await??)
     }
 
-    pub(super) async fn explain(&self, unit: String) -> Result<Vec<Explanation>, Error> {
-        let request = |answer| Request::Explain { unit, answer };
-        let statements: Result<_, RequestError> = self.ask(request).await?;
-        Ok(explanations(&statements?))
+    /// Asks the core about a unit that it may not have heard of yet.
+    async fn ask_about<T>(
+        &self,
+        unit: &str,
+        request: impl Fn(oneshot::Sender<Result<T, RequestError>>) -> Request,
+    ) -> Result<T, Error> {
+        match self.ask(&request).await? {
+            Err(error) if error.is_for_want_of_news() => {
+                self.look_at(unit).await;
+                Ok(self.ask(request).await??)
+            }
+            answer => Ok(answer?),
+        }
+    }
+
+    /// What is shown when the core has acted on what systemd says about a unit now.
+    pub(super) async fn shown_after_a_look(&self, unit: &str) -> Result<Shown, Error> {
+        self.look_at(unit).await;
+        self.ask(|answer| Request::Settle { answer }).await?;
+        Ok(self.shown())
+    }
+
+    pub(super) async fn explain(
+        &self,
+        call: &Header<'_>,
+        unit: String,
+    ) -> Result<Vec<Explanation>, Error> {
+        let _turn = self.turn(call)?;
+        let request = |answer| Request::Explain {
+            unit: unit.clone(),
+            answer,
+        };
+        Ok(explanations(&self.ask_about(&unit, request).await?))
     }
 
     pub(super) async fn simulate(
         &self,
+        call: &Header<'_>,
         unit: String,
     ) -> Result<(String, Vec<CandidateShown>), Error> {
-        let simulation = self
-            .ask(|answer| Request::Simulate { unit, answer })
-            .await??;
+        let _turn = self.turn(call)?;
+        let request = |answer| Request::Simulate {
+            unit: unit.clone(),
+            answer,
+        };
+        let simulation = self.ask_about(&unit, request).await?;
         let candidates = simulation.candidates.into_iter().map(candidate).collect();
         Ok((simulation.policy.to_string(), candidates))
     }

@@ -33,6 +33,11 @@ impl Error {
         Self::standard("org.freedesktop.DBus.Error.Failed", "bpf-oomd is stopping")
     }
 
+    /// The caller wants too much at a time.
+    pub(super) fn limits_exceeded(message: &str) -> Self {
+        Self::standard("org.freedesktop.DBus.Error.LimitsExceeded", message)
+    }
+
     /// An argument is not what it should be.
     pub(super) fn invalid(message: &str) -> Self {
         Self::standard("org.freedesktop.DBus.Error.InvalidArgs", message)

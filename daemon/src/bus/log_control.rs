@@ -2,6 +2,7 @@
 //! `org.freedesktop.LogControl1`, for `systemctl service-log-level`: org.freedesktop.LogControl1(5).
 
 use super::authorise::{Deed, authorise};
+use super::calls::Calls;
 use super::error::Error;
 use crate::log::{self, LogLevel};
 use std::collections::BTreeMap;
@@ -16,13 +17,16 @@ const INTERFACE: &str = "org.freedesktop.LogControl1";
 
 /// What is logged, and where.
 #[derive(Debug)]
-pub(super) struct LogControl;
+pub(super) struct LogControl {
+    calls: Calls,
+}
 
 impl LogControl {
-    async fn set(bus: &Connection, call: &Header<'_>, level: &str) -> Result<(), Error> {
+    async fn set(&self, bus: &Connection, call: &Header<'_>, level: &str) -> Result<(), Error> {
         let level: LogLevel = level
             .parse()
             .map_err(|expected: String| Error::invalid(&expected))?;
+        let _turn = self.calls.turn(call)?;
         let uid = authorise(bus, call, Deed::SetLogLevel, &[("level", level.name())]).await?;
         log::set_level(level);
         info!("The log level is {}, set by uid {uid}", level.name());
@@ -46,7 +50,7 @@ impl LogControl {
         level: String,
     ) -> Result<(), Error> {
         let call = call.ok_or_else(|| Error::access_denied("it is not known who wants that"))?;
-        LogControl::set(bus, &call, &level).await
+        self.set(bus, &call, &level).await
     }
 
     /// Where messages go: "journal", or "console" for standard error.
@@ -66,7 +70,9 @@ impl LogControl {
 ///
 /// zbus's own keeps the tree of objects locked while a property is set. Setting this one may take as long as polkit does.
 #[derive(Debug)]
-pub(super) struct Properties;
+pub(super) struct Properties {
+    calls: Calls,
+}
 
 fn get(property: &str) -> Result<Variant<'static>, Error> {
     Ok(match property {
@@ -122,7 +128,10 @@ impl Properties {
             "LogLevel" => {
                 let level = String::try_from(value)
                     .map_err(|_| Error::invalid("expected a string, such as \"debug\""))?;
-                LogControl::set(bus, &call, &level).await
+                let control = LogControl {
+                    calls: self.calls.clone(),
+                };
+                control.set(bus, &call, &level).await
             }
             "LogTarget" | "SyslogIdentifier" => Err(Error::read_only(&format!(
                 "{property_name} cannot be changed"
@@ -133,11 +142,12 @@ impl Properties {
 }
 
 /// Serves it.
-pub(super) async fn serve(bus: &Connection) -> zbus::Result<()> {
+pub(super) async fn serve(bus: &Connection, calls: &Calls) -> zbus::Result<()> {
     use zbus::object_server::Interface;
     let objects = bus.object_server();
-    objects.at(PATH, LogControl).await?;
+    let calls = || calls.clone();
+    objects.at(PATH, LogControl { calls: calls() }).await?;
     objects.remove_named(PATH, Properties::name()).await?;
-    objects.at(PATH, Properties).await?;
+    objects.at(PATH, Properties { calls: calls() }).await?;
     Ok(())
 }

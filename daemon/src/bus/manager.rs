@@ -110,6 +110,7 @@ impl Manager {
         #[zbus(connection)] bus: &Connection,
         #[zbus(header)] call: Header<'_>,
     ) -> Result<(), Error> {
+        let _turn = self.calls.turn(&call)?;
         let uid = authorise(bus, &call, Deed::Reload, &[]).await?;
         self.calls
             .ask(|answer| Request::Reload { uid, answer })
@@ -119,14 +120,22 @@ impl Manager {
     /// Everything that is said about a unit that runs: setting, value, who says it, about which unit, where, and what comes of it.
     /// Of each setting the one that decides comes first.
     #[zbus(out_args("statements"))]
-    async fn explain(&self, unit: String) -> Result<Vec<Explanation>, Error> {
-        self.calls.explain(unit).await
+    async fn explain(
+        &self,
+        #[zbus(header)] call: Header<'_>,
+        unit: String,
+    ) -> Result<Vec<Explanation>, Error> {
+        self.calls.explain(&call, unit).await
     }
 
     /// The units that are watched for pressure: unit, when a stall of it is an OOM, and how often an event of its trigger had which
     /// outcome.
     #[zbus(out_args("watched"))]
-    async fn list_pressure(&self) -> Result<Vec<PressureShown>, Error> {
+    async fn list_pressure(
+        &self,
+        #[zbus(header)] call: Header<'_>,
+    ) -> Result<Vec<PressureShown>, Error> {
+        let _turn = self.calls.turn(&call)?;
         let watched = self.calls.ask(|answer| Request::Pressure { answer });
         let shown = watched.await?.into_iter().map(|watched| {
             let outcomes = watched.outcomes.into_iter();
@@ -139,7 +148,8 @@ impl Manager {
     /// The units that are loaded and can have a control group: unit, its object, the policy in force, where that was said, the path
     /// of its control group, whether something is attached to that itself, its id, and how often it was a victim.
     #[zbus(out_args("units"))]
-    async fn list_units(&self) -> Vec<UnitListed> {
+    async fn list_units(&self, #[zbus(header)] call: Header<'_>) -> Result<Vec<UnitListed>, Error> {
+        let _turn = self.calls.turn(&call)?;
         let shown = self.shown();
         self.calls.served(shown.revision).await;
         let listed = shown.units.iter().map(|(name, unit)| {
@@ -154,14 +164,22 @@ impl Manager {
                 unit.kills,
             )
         });
-        listed.collect()
+        Ok(listed.collect())
     }
 
     /// The object of a unit that is loaded.
     #[zbus(out_args("object"))]
-    async fn get_unit(&self, unit: String) -> Result<OwnedObjectPath, Error> {
+    async fn get_unit(
+        &self,
+        #[zbus(header)] call: Header<'_>,
+        unit: String,
+    ) -> Result<OwnedObjectPath, Error> {
         check(&unit)?;
-        let shown = self.shown();
+        let _turn = self.calls.turn(&call)?;
+        let mut shown = self.shown();
+        if !shown.units.contains_key(&unit) {
+            shown = self.calls.shown_after_a_look(&unit).await?;
+        }
         if !shown.units.contains_key(&unit) {
             return Err(Error::not_loaded(&unit));
         }
@@ -173,6 +191,7 @@ impl Manager {
     #[zbus(out_args("object"))]
     async fn get_unit_by_control_group(
         &self,
+        #[zbus(header)] call: Header<'_>,
         control_group: String,
     ) -> Result<OwnedObjectPath, Error> {
         let parts = control_group.split('/');
@@ -183,11 +202,16 @@ impl Manager {
                 "expected the path of a control group, from \"/\" on and without \"..\"",
             ));
         }
-        let shown = self.shown();
+        let _turn = self.calls.turn(&call)?;
+        let mut shown = self.shown();
+        // What its path says, which may be of another tree. If that is not it, it may have been started a moment ago.
+        let named = unit_name::of_cgroup(&control_group).unit;
+        let found = unit_of_control_group(&shown, &control_group);
+        if found != Some(&*named) && check(&named).is_ok() {
+            shown = self.calls.shown_after_a_look(&named).await?;
+        }
         let Some(unit) = unit_of_control_group(&shown, &control_group) else {
-            return Err(Error::not_loaded(
-                &unit_name::of_cgroup(&control_group).unit,
-            ));
+            return Err(Error::not_loaded(&named));
         };
         Ok(self.object(unit, shown.revision).await)
     }
@@ -196,8 +220,12 @@ impl Manager {
     /// unit, control group, its id, score, bytes, preference, processes that could be killed, and why it would not be chosen. Those
     /// that would not come last. With "kernel" there are none: what the kernel chooses cannot be told before.
     #[zbus(out_args("policy", "candidates"))]
-    async fn simulate(&self, unit: String) -> Result<(String, Vec<CandidateShown>), Error> {
-        self.calls.simulate(unit).await
+    async fn simulate(
+        &self,
+        #[zbus(header)] call: Header<'_>,
+        unit: String,
+    ) -> Result<(String, Vec<CandidateShown>), Error> {
+        self.calls.simulate(&call, unit).await
     }
 
     /// The last kills since a time in microseconds of CLOCK_REALTIME, the newest ones if there are more than so many, with the newest
@@ -254,8 +282,8 @@ impl Manager {
     /// What there is and what has been counted since the daemon was started: "units" that run, "attachments", "watched" for pressure,
     /// "kills" by policies, "kernel-kills", "stalls" without a kill by a policy, "lost-records".
     #[zbus(property(emits_changed_signal = "false"))]
-    fn counters(&self) -> BTreeMap<&'static str, u64> {
-        let counters = self.shown().counters;
+    fn counters(&self, #[zbus(header)] call: Option<Header<'_>>) -> BTreeMap<&'static str, u64> {
+        let counters = self.calls.shown_to(call.as_ref()).counters;
         BTreeMap::from([
             ("units", counters.units),
             ("attachments", counters.attachments),
@@ -269,8 +297,8 @@ impl Manager {
 
     /// How often the daemon had something to do since it was started, the watchdog left out.
     #[zbus(property(emits_changed_signal = "false"))]
-    fn wakeups(&self) -> u64 {
-        self.shown().wakeups
+    fn wakeups(&self, #[zbus(header)] call: Option<Header<'_>>) -> u64 {
+        self.calls.shown_to(call.as_ref()).wakeups
     }
 
     /// The version of the daemon.
@@ -281,8 +309,8 @@ impl Manager {
 
     /// What is wrong: subject, file, line, column, message.
     #[zbus(property)]
-    fn configuration_faults(&self) -> Vec<FaultShown> {
-        let shown = self.shown();
+    fn configuration_faults(&self, #[zbus(header)] call: Option<Header<'_>>) -> Vec<FaultShown> {
+        let shown = self.calls.shown_to(call.as_ref());
         let faults = shown.faults.iter().map(|(subject, fault)| {
             let file = fault.file.as_ref();
             let file = file.map_or(String::new(), |file| file.display().to_string());
@@ -295,8 +323,8 @@ impl Manager {
 
     /// What is set at run time: unit, policy, and when that is over in microseconds of CLOCK_BOOTTIME, or 0.
     #[zbus(property)]
-    fn runtime_settings(&self) -> Vec<RunTimeShown> {
-        let shown = self.shown();
+    fn runtime_settings(&self, #[zbus(header)] call: Option<Header<'_>>) -> Vec<RunTimeShown> {
+        let shown = self.calls.shown_to(call.as_ref());
         let settings = shown.run_time.iter();
         settings
             .map(|(unit, policy, end)| (unit.clone(), policy.to_string(), end.unwrap_or(0)))

@@ -18,6 +18,7 @@ mod object_manager;
 mod path;
 mod policy;
 mod record;
+mod turns;
 mod unit;
 
 pub use calls::{Explanation, explanations};
@@ -174,7 +175,7 @@ async fn serve_objects(
     let manager = ObjectManager::new(calls.clone());
     bus.object_server().at(MANAGER_PATH, manager).await?;
     introspect::serve(bus, &calls).await?;
-    log_control::serve(bus).await?;
+    log_control::serve(bus, &calls).await?;
     Announcer::begin(bus, calls, served).await
 }
 

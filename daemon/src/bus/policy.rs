@@ -7,6 +7,7 @@ use super::unit::Properties;
 use crate::core::PolicyShown;
 use crate::policy::Policy as Name;
 use std::collections::BTreeMap;
+use zbus::message::Header;
 
 /// The interface.
 pub(super) const POLICY: &str = "org.bpfoomd1.Policy";
@@ -26,8 +27,8 @@ impl Policy {
         Policy { name, calls }
     }
 
-    fn shown(&self) -> Result<PolicyShown, Error> {
-        let shown = self.calls.shown();
+    fn shown(&self, call: Option<&Header<'_>>) -> Result<PolicyShown, Error> {
+        let shown = self.calls.shown_to(call);
         let mut policies = shown.policies.iter();
         let found = policies.find(|policy| policy.policy == self.name);
         found.cloned().ok_or_else(Error::stopping)
@@ -88,14 +89,17 @@ impl Policy {
     /// What it can be told in the configuration: name, kind ("bytes", "usec", "number" or "bool"), the value in force, and the
     /// default, both as they are written there.
     #[zbus(property)]
-    fn parameters(&self) -> Result<Vec<ParameterTuple>, Error> {
-        Ok(parameters(&self.shown()?))
+    fn parameters(
+        &self,
+        #[zbus(header)] call: Option<Header<'_>>,
+    ) -> Result<Vec<ParameterTuple>, Error> {
+        Ok(parameters(&self.shown(call.as_ref())?))
     }
 
     /// How many control groups it is attached to.
     #[zbus(property)]
-    fn attachments(&self) -> Result<u32, Error> {
-        Ok(self.shown()?.attachments)
+    fn attachments(&self, #[zbus(header)] call: Option<Header<'_>>) -> Result<u32, Error> {
+        Ok(self.shown(call.as_ref())?.attachments)
     }
 }
 

@@ -15,8 +15,38 @@ use zbus::{Message, MessageStream, OwnedObjectPath, OwnedVariant};
 struct Core {
     shown: watch::Sender<Shown>,
     history: Arc<History>,
-    _requests: mpsc::Receiver<Request>,
-    _questions: mpsc::Receiver<Question>,
+    requests: Option<mpsc::Receiver<Request>>,
+    questions: Option<mpsc::Receiver<Question>>,
+}
+
+impl Core {
+    /// From now on, systemd says that there is `late`, and nothing else that is not shown.
+    fn learn(&mut self, late: &'static str) {
+        let mut questions = self.questions.take().unwrap();
+        let mut requests = self.requests.take().unwrap();
+        let shown = self.shown.clone();
+        tokio::spawn(async move {
+            while let Some(question) = questions.recv().await {
+                if question.unit == late {
+                    shown.send_modify(|shown| {
+                        let path = format!("/{late}");
+                        Arc::make_mut(&mut shown.units)
+                            .insert(late.to_owned(), Arc::new(unit(&path, false)));
+                        shown.revision += 1;
+                    });
+                }
+                question.known.send(()).unwrap();
+            }
+        });
+        tokio::spawn(async move {
+            while let Some(request) = requests.recv().await {
+                match request {
+                    Request::Settle { answer } => answer.send(()).unwrap(),
+                    request => panic!("{request:?}"),
+                }
+            }
+        });
+    }
 }
 
 fn links() -> (Links, Core) {
@@ -35,8 +65,8 @@ fn links() -> (Links, Core) {
     let core = Core {
         shown,
         history,
-        _requests: asked,
-        _questions: to_answer,
+        requests: Some(asked),
+        questions: Some(to_answer),
     };
     (links, core)
 }
@@ -304,12 +334,13 @@ fn objects_say_what_is_directly_below_them_and_the_manager_says_what_it_is() {
 #[test]
 fn the_unit_of_a_cgroup_is_found_by_what_is_above_it() {
     run(async {
-        let scene = Scene::new(shown(&[
+        let mut scene = Scene::new(shown(&[
             ("-.slice", unit("/", false)),
             ("a.slice", unit("/a.slice", false)),
             ("memory.service", unit("/a.slice/_memory.service", false)),
         ]))
         .await;
+        scene.core.learn("late.service");
         let method = (MANAGER, "GetUnitByControlGroup");
         for (cgroup, expected) in [
             ("/a.slice/_memory.service/sub/sub", "memory_2eservice"),
@@ -318,6 +349,8 @@ fn the_unit_of_a_cgroup_is_found_by_what_is_above_it() {
             // Somewhere else by the same name.
             ("/b.slice/a.slice", "_2d_2eslice"),
             ("/", "_2d_2eslice"),
+            // Started a moment ago.
+            ("/late.service/sub", "late_2eservice"),
         ] {
             let reply = scene.call(MANAGER_PATH, method, &(cgroup,)).await.unwrap();
             let path: OwnedObjectPath = reply.body().deserialize().unwrap();
@@ -394,5 +427,43 @@ fn every_kill_is_told_once_and_in_order_and_is_kept() {
         let reply = scene.call(MANAGER_PATH, (MANAGER, "ListKills"), &(0_u64, 1_u32));
         let last: Vec<Dictionary> = reply.await.unwrap().body().deserialize().unwrap();
         assert_eq!(last, kept[2..]);
+    });
+}
+
+/// The core goes on in its own thread while properties are read one by one.
+#[test]
+fn all_properties_of_an_object_are_of_one_moment() {
+    const READINGS: usize = 300;
+    fn at(moment: u64) -> Shown {
+        let mut x = unit(&format!("/{moment}"), false);
+        x.control_group_id = moment;
+        x.kills = moment;
+        shown(&[("x.service", x)])
+    }
+    run(async {
+        let scene = Scene::new(at(1)).await;
+        let core = scene.core.shown.clone();
+        let (end, ended) = std::sync::mpsc::channel::<()>();
+        let goes_on = thread::spawn(move || {
+            let mut moment = 1;
+            while ended.try_recv() != Err(std::sync::mpsc::TryRecvError::Disconnected) {
+                moment += 1;
+                core.send_replace(at(moment));
+            }
+            moment
+        });
+        let mut last = 0;
+        for _ in 0..READINGS {
+            let all = scene.all("/org/bpfoomd1/unit/x_2eservice", UNIT).await;
+            let number = |name: &str| u64::try_from(all[name].clone()).unwrap();
+            let moment = number("Kills");
+            assert_eq!(number("ControlGroupId"), moment);
+            let path = String::try_from(all["ControlGroup"].clone()).unwrap();
+            assert_eq!(path, format!("/{moment}"));
+            assert!(moment >= last, "{moment} after {last}");
+            last = moment;
+        }
+        drop(end);
+        assert!(goes_on.join().unwrap() > 10);
     });
 }

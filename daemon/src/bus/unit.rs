@@ -28,12 +28,12 @@ impl Unit {
         Unit { name, calls }
     }
 
-    fn shown(&self) -> Result<Arc<UnitShown>, Error> {
-        self.calls.unit(&self.name)
+    fn shown(&self, call: Option<&Header<'_>>) -> Result<Arc<UnitShown>, Error> {
+        self.calls.unit(&self.name, call)
     }
 }
 
-/// All properties at one moment; what the object's own are read one by one.
+/// All properties at one moment.
 pub(super) fn properties(name: &str, unit: &UnitShown) -> Properties {
     BTreeMap::from([
         ("Name", name.to_owned().into()),
@@ -95,14 +95,17 @@ impl Unit {
     /// Everything that is said about the unit: setting, value, who says it, about which unit, where, and what comes of it. Of each
     /// setting the one that decides comes first.
     #[zbus(out_args("statements"))]
-    async fn explain(&self) -> Result<Vec<Explanation>, Error> {
-        self.calls.explain(self.name.clone()).await
+    async fn explain(&self, #[zbus(header)] call: Header<'_>) -> Result<Vec<Explanation>, Error> {
+        self.calls.explain(&call, self.name.clone()).await
     }
 
     /// Whom the policy in force would choose if the unit ran out of memory now, as the manager's Simulate tells it.
     #[zbus(out_args("policy", "candidates"))]
-    async fn simulate(&self) -> Result<(String, Vec<CandidateShown>), Error> {
-        self.calls.simulate(self.name.clone()).await
+    async fn simulate(
+        &self,
+        #[zbus(header)] call: Header<'_>,
+    ) -> Result<(String, Vec<CandidateShown>), Error> {
+        self.calls.simulate(&call, self.name.clone()).await
     }
 
     /// The unit's name.
@@ -113,74 +116,74 @@ impl Unit {
 
     /// The path of its control group from the root of the tree; empty if it has none.
     #[zbus(property)]
-    fn control_group(&self) -> Result<String, Error> {
-        Ok(control_group(&*self.shown()?))
+    fn control_group(&self, #[zbus(header)] call: Option<Header<'_>>) -> Result<String, Error> {
+        Ok(control_group(&*self.shown(call.as_ref())?))
     }
 
     /// The id of its control group; 0 if it has none, and for -.slice, which stands for the system.
     #[zbus(property)]
-    fn control_group_id(&self) -> Result<u64, Error> {
-        Ok(self.shown()?.control_group_id)
+    fn control_group_id(&self, #[zbus(header)] call: Option<Header<'_>>) -> Result<u64, Error> {
+        Ok(self.shown(call.as_ref())?.control_group_id)
     }
 
     /// The policy that decides when the unit runs out of memory, its own or that of a slice above it. Of a unit without a control
     /// group it is the one that it will have, as far as that is known.
     #[zbus(property)]
-    fn policy(&self) -> Result<String, Error> {
-        Ok(self.shown()?.policy.to_string())
+    fn policy(&self, #[zbus(header)] call: Option<Header<'_>>) -> Result<String, Error> {
+        Ok(self.shown(call.as_ref())?.policy.to_string())
     }
 
     /// Where that was said; empty for what is built in.
     #[zbus(property)]
-    fn policy_place(&self) -> Result<String, Error> {
-        Ok(self.shown()?.policy_place.clone())
+    fn policy_place(&self, #[zbus(header)] call: Option<Header<'_>>) -> Result<String, Error> {
+        Ok(self.shown(call.as_ref())?.policy_place.clone())
     }
 
     /// Whether a policy program is attached to its own control group.
     #[zbus(property)]
-    fn attached(&self) -> Result<bool, Error> {
-        Ok(self.shown()?.attached.is_some())
+    fn attached(&self, #[zbus(header)] call: Option<Header<'_>>) -> Result<bool, Error> {
+        Ok(self.shown(call.as_ref())?.attached.is_some())
     }
 
     /// Whether policies act on it at all.
     #[zbus(property)]
-    fn enabled(&self) -> Result<bool, Error> {
-        Ok(self.shown()?.enabled)
+    fn enabled(&self, #[zbus(header)] call: Option<Header<'_>>) -> Result<bool, Error> {
+        Ok(self.shown(call.as_ref())?.enabled)
     }
 
     /// What dies of it as a victim: "cgroup" for all of it, "process" for its largest process.
     #[zbus(property)]
-    fn kill(&self) -> Result<String, Error> {
-        Ok(self.shown()?.kill.to_string())
+    fn kill(&self, #[zbus(header)] call: Option<Header<'_>>) -> Result<String, Error> {
+        Ok(self.shown(call.as_ref())?.kill.to_string())
     }
 
     /// Whether it may be a victim: "none", "avoid" or "omit".
     #[zbus(property)]
-    fn preference(&self) -> Result<String, Error> {
-        Ok(self.shown()?.preference.to_string())
+    fn preference(&self, #[zbus(header)] call: Option<Header<'_>>) -> Result<String, Error> {
+        Ok(self.shown(call.as_ref())?.preference.to_string())
     }
 
     /// How long a victim that is still exiting holds off the next kill in it.
     #[zbus(property, name = "CooldownUSec")]
-    fn cooldown_usec(&self) -> Result<u64, Error> {
-        Ok(usec(self.shown()?.cooldown))
+    fn cooldown_usec(&self, #[zbus(header)] call: Option<Header<'_>>) -> Result<u64, Error> {
+        Ok(usec(self.shown(call.as_ref())?.cooldown))
     }
 
     /// When a stall of it is an OOM, as it is written in unit files; "none" for never.
     #[zbus(property)]
-    fn pressure(&self) -> Result<String, Error> {
-        Ok(pressure(&*self.shown()?))
+    fn pressure(&self, #[zbus(header)] call: Option<Header<'_>>) -> Result<String, Error> {
+        Ok(pressure(&*self.shown(call.as_ref())?))
     }
 
     /// Whether the kernel watches it for that.
     #[zbus(property)]
-    fn watched(&self) -> Result<bool, Error> {
-        Ok(self.shown()?.watched)
+    fn watched(&self, #[zbus(header)] call: Option<Header<'_>>) -> Result<bool, Error> {
+        Ok(self.shown(call.as_ref())?.watched)
     }
 
     /// How often it was a victim since the daemon was started.
     #[zbus(property)]
-    fn kills(&self) -> Result<u64, Error> {
-        Ok(self.shown()?.kills)
+    fn kills(&self, #[zbus(header)] call: Option<Header<'_>>) -> Result<u64, Error> {
+        Ok(self.shown(call.as_ref())?.kills)
     }
 }

@@ -67,6 +67,11 @@ pub enum Request {
         /// Told the policy and its candidates.
         answer: oneshot::Sender<Result<Simulation, RequestError>>,
     },
+    /// Nothing, but to say when what was learnt before is in force and shown.
+    Settle {
+        /// Told then.
+        answer: oneshot::Sender<()>,
+    },
     /// No request, but news: whether others can reach the daemon on the bus, and else why not.
     Reachable(Result<(), String>),
 }
@@ -159,6 +164,18 @@ pub enum RequestError {
         /// Why not.
         reason: String,
     },
+}
+
+impl RequestError {
+    /// Whether that may be because the core has not heard yet what systemd has done a moment ago.
+    pub fn is_for_want_of_news(&self) -> bool {
+        matches!(
+            self,
+            RequestError::NoSuchUnit { .. }
+                | RequestError::NotLoaded { .. }
+                | RequestError::NotPossible { .. }
+        )
+    }
 }
 
 impl<E: Engine> Core<E> {

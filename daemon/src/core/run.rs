@@ -211,6 +211,7 @@ fn act_on<E: Engine>(core: &mut Core<E>, request: Request) -> Option<Box<dyn FnO
             let result = core.simulate(&unit);
             Box::new(move || drop(answer.send(result)))
         }
+        Request::Settle { answer } => Box::new(move || answer.send(()).unwrap_or_default()),
         // A matter of the loop.
         Request::Reload { .. } | Request::Reachable(_) => return None,
     })
