@@ -5,6 +5,7 @@
 //! Runs as root in the test machine. What makes the whole system run out of memory is in `system_wide.rs`, for a machine of its own.
 
 mod bus;
+mod bus_abuse;
 mod churn;
 mod configuration;
 mod control;

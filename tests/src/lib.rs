@@ -26,6 +26,7 @@ pub mod oomctl;
 pub mod program;
 pub mod programs;
 pub mod psimon;
+pub mod raw_bus;
 pub mod recording;
 pub mod seed_units;
 pub mod session;

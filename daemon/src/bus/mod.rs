@@ -18,6 +18,7 @@ mod object_manager;
 mod path;
 mod policy;
 mod record;
+mod socket;
 mod turns;
 mod unit;
 
@@ -34,6 +35,7 @@ use manager::Manager;
 use object_manager::ObjectManager;
 use std::convert::Infallible;
 use std::io;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -54,6 +56,9 @@ pub const ERRORS: &str = "org.bpfoomd1.Error.";
 
 /// An answer of the bus itself that takes longer than this is taken for a bus that is gone.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Calls that have been read and not looked at yet. More stay in the bus.
+const QUEUED: NonZeroUsize = NonZeroUsize::new(16).expect("more than none");
 
 /// What connects the room with the others.
 #[derive(Debug, Clone)]
@@ -151,7 +156,10 @@ async fn connect(links: &Links) -> Result<(Connection, Announcer), ServeError> {
     let (served, those_served) = watch::channel(0);
     let calls = Calls::new(links.clone(), those_served);
     // No time limit for calls: a question that polkit puts to a person takes as long as the person.
-    let bus = zbus::connection::Builder::system()
+    let bus = socket::system()
+        .await
+        .map_err(ServeError::Bus)?
+        .max_queued(QUEUED)
         .serve_at(MANAGER_PATH, Manager::new(calls.clone()))
         .build()
         .await
