@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The objects on a connection without a bus.
 
+mod allocated;
+mod cost;
+
 use super::unit::UNIT;
 use super::*;
 use crate::core::{Counters, PolicyShown, UnitShown};
