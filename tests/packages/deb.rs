@@ -1,34 +1,36 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The package for Debian, with apt.
 
-use std::path::Path;
-
 use bpf_oomd_tests::daemon;
 use bpf_oomd_tests::machine::TestMachine;
 use bpf_oomd_tests::systemctl::systemctl;
 
-use crate::installed::{EDITED, assert_gone, assert_runs, assert_upgrades, assert_works, edit};
-use crate::{DIRECTORY, VERSION, files, run, told};
+use crate::package::{Package, is_removed, is_upgraded, runs_and_works};
+use crate::{DIRECTORY, VERSION, run, told};
 
-/// The installed package; purged at the end, however the test went.
-struct Package;
+struct Deb;
 
-impl Package {
+impl Package for Deb {
     #[track_caller]
     fn install() -> Self {
-        let package = Package;
+        let package = Deb;
         package.upgrade(1);
         package
     }
 
     #[track_caller]
-    fn upgrade(&self, revision: u32) {
-        let file = format!("{DIRECTORY}/bpf-oomd_{VERSION}-{revision}_amd64.deb");
+    fn upgrade(&self, number: u32) {
+        let file = format!("{DIRECTORY}/bpf-oomd_{VERSION}-{number}_amd64.deb");
         told("apt-get", &["install", "--yes", &file]);
+    }
+
+    #[track_caller]
+    fn remove(&self) {
+        told("apt-get", &["remove", "--yes", "bpf-oomd"]);
     }
 }
 
-impl Drop for Package {
+impl Drop for Deb {
     fn drop(&mut self) {
         let purged = run("apt-get", &["purge", "--yes", "bpf-oomd"]);
         println!("{}", String::from_utf8_lossy(&purged.stdout));
@@ -38,23 +40,19 @@ impl Drop for Package {
 #[test]
 fn once_installed_it_runs_and_works() {
     let _machine = TestMachine::enter();
-    let _package = Package::install();
-    assert_runs();
-    assert_works();
+    runs_and_works::<Deb>();
 }
 
 #[test]
 fn an_upgrade_restarts_it_and_keeps_attachments_and_edited_files() {
     let _machine = TestMachine::enter();
-    let package = Package::install();
-    let _tree = edit();
-    assert_upgrades(|| package.upgrade(2));
+    is_upgraded::<Deb>();
 }
 
 #[test]
 fn an_upgrade_does_not_enable_what_was_disabled() {
     let _machine = TestMachine::enter();
-    let package = Package::install();
+    let package = Deb::install();
     systemctl(&["disable", "--now", daemon::UNIT]);
     package.upgrade(2);
     for question in ["is-enabled", "is-active"] {
@@ -66,14 +64,5 @@ fn an_upgrade_does_not_enable_what_was_disabled() {
 #[test]
 fn removed_it_is_gone_but_for_edited_files_and_purged_those_too() {
     let _machine = TestMachine::enter();
-    let before = files::all();
-    let package = Package::install();
-    let tree = edit();
-    told("apt-get", &["remove", "--yes", "bpf-oomd"]);
-    assert_gone();
-    assert!(Path::new(EDITED).exists());
-    drop(tree);
-    drop(package);
-    assert_gone();
-    files::assert_same_as(&before);
+    is_removed::<Deb>();
 }

@@ -7,6 +7,7 @@
 mod deb;
 mod files;
 mod installed;
+mod package;
 mod rpm;
 
 use std::process::{Command, Output};

@@ -8,16 +8,15 @@ use bpf_oomd_tests::daemon;
 use bpf_oomd_tests::machine::TestMachine;
 use bpf_oomd_tests::systemctl::{daemon_reload, systemctl};
 
-use crate::installed::{EDITED, assert_gone, assert_runs, assert_upgrades, assert_works, edit};
-use crate::{DIRECTORY, VERSION, files, run, told};
+use crate::package::{Package, is_removed, is_upgraded, runs_and_works};
+use crate::{DIRECTORY, VERSION, run, told};
 
-/// The installed package; removed at the end, however the test went.
-struct Package;
+struct Rpm;
 
-impl Package {
+impl Package for Rpm {
     #[track_caller]
     fn install() -> Self {
-        let package = Package;
+        let package = Rpm;
         package.upgrade(1);
         // Whether it runs after installation is the distribution's decision, which is a preset; Debian's enables everything.
         systemctl(&["start", daemon::UNIT]);
@@ -25,13 +24,18 @@ impl Package {
     }
 
     #[track_caller]
-    fn upgrade(&self, release: u32) {
-        let file = format!("{DIRECTORY}/bpf-oomd-{VERSION}-{release}.x86_64.rpm");
+    fn upgrade(&self, number: u32) {
+        let file = format!("{DIRECTORY}/bpf-oomd-{VERSION}-{number}.x86_64.rpm");
         told("rpm", &["--upgrade", "--nodeps", &file]);
+    }
+
+    #[track_caller]
+    fn remove(&self) {
+        told("rpm", &["--erase", "--nodeps", "bpf-oomd"]);
     }
 }
 
-impl Drop for Package {
+impl Drop for Rpm {
     fn drop(&mut self) {
         let erased = run("rpm", &["--erase", "--nodeps", "bpf-oomd"]);
         println!("{}", String::from_utf8_lossy(&erased.stderr));
@@ -44,9 +48,7 @@ impl Drop for Package {
 #[test]
 fn once_installed_and_started_it_works() {
     let _machine = TestMachine::enter();
-    let _package = Package::install();
-    assert_runs();
-    assert_works();
+    let _package: Rpm = runs_and_works();
     // Every file is there, and as it was packaged.
     assert_eq!(told("rpm", &["--verify", "--nodeps", "bpf-oomd"]), "");
 }
@@ -54,21 +56,11 @@ fn once_installed_and_started_it_works() {
 #[test]
 fn an_upgrade_restarts_it_and_keeps_attachments_and_edited_files() {
     let _machine = TestMachine::enter();
-    let package = Package::install();
-    let _tree = edit();
-    assert_upgrades(|| package.upgrade(2));
+    is_upgraded::<Rpm>();
 }
 
 #[test]
 fn removed_it_is_gone_but_for_edited_files() {
     let _machine = TestMachine::enter();
-    let before = files::all();
-    let package = Package::install();
-    let tree = edit();
-    told("rpm", &["--erase", "--nodeps", "bpf-oomd"]);
-    assert_gone();
-    assert!(fs::exists(EDITED).expect("look"));
-    drop(tree);
-    drop(package);
-    files::assert_same_as(&before);
+    is_removed::<Rpm>();
 }
