@@ -91,6 +91,8 @@ fn the_user_whose_application_died_is_told_which_and_why() {
         .session
         .run_out_of_memory("app-org.example.Editor@1.service");
     let told = notifications.next();
+    let of_the_unit = "USER_UNIT=app-org.example.Editor@1.service";
+    journal.wait_for(&[&format!("MESSAGE_ID={KILL_MESSAGE_ID}"), of_the_unit]);
     assert_eq!(
         text(&told, "summary"),
         "Cut & Paste was killed because memory ran out"

@@ -84,6 +84,7 @@ impl Entry<'_> {
                     OBJECT_SYSTEMD_UNIT = about.unit,
                     OBJECT_SYSTEMD_USER_UNIT = about.user_unit,
                     UNIT = about.unit,
+                    USER_UNIT = about.user_unit,
                     OOM_POLICY = self.policy,
                     OOM_REASON = self.reason,
                     OOM_OUTCOME = self.outcome,
