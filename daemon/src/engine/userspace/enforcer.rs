@@ -12,7 +12,7 @@ use super::sources::{BELL, FIRST_TOKEN, Happened, Sources, TIMER, pressure_file,
 use super::text;
 use crate::boottime;
 use crate::cgroup::Tree;
-use crate::engine::{AttachError, Event, Kill, Outcome, Stall, Stalled, Watch};
+use crate::engine::{AttachError, Event, Kill, Outcome, Reason, Stall, Stalled, Watch};
 use crate::fault::causes;
 use crate::policy::{
     CgroupId, Level, Machine, OwnSettings, Pressure, Resource, StallAction, Trigger,
@@ -686,7 +686,7 @@ impl Enforcer {
             time_ns,
             domain: domain.id,
             domain_path: Some(domain.path.clone()),
-            stall: decision.stall,
+            reason: decision.stall.map_or(Reason::Allocation, Reason::Pressure),
             attachment: decision.attachment,
             victim: id,
             victim_path: Some(victim.path),
