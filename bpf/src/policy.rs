@@ -11,7 +11,7 @@ use crate::candidate::Ranking;
 use crate::interface::{OOMD_CANDIDATES_MAX, bytes_of_mut, oomd_candidate, oomd_ranking, read};
 use crate::libbpf_log::Capture;
 use crate::map::{MapError, Shape};
-use crate::object::{self, Bytes, NAMES, POLICIES};
+use crate::object::{self, NAMES};
 use crate::parameter::{self, Parameter, Parameters};
 use crate::parts::{self, AdoptError, Adopted, Parts};
 use crate::shared::SharedMaps;
@@ -34,8 +34,9 @@ pub fn policy_names() -> &'static [&'static str] {
 #[must_use]
 pub fn policy_parameters(policy: &str) -> Vec<Parameter> {
     let said = Capture::start();
-    find(policy)
-        .and_then(|(name, bytes)| object::open(bytes, name, &said).ok())
+    object::policy(policy)
+        .and_then(|(name, bytes)| object::open(bytes, name, &said))
+        .ok()
         .and_then(|open| parameter::declared(&open).ok())
         .unwrap_or_default()
         .into_iter()
@@ -99,7 +100,8 @@ impl PolicyProgram {
     /// there is no such policy.
     #[must_use]
     pub fn fingerprint(name: &str) -> Option<u64> {
-        find(name).map(|(_, bytes)| parts::of_object(bytes))
+        let (_, bytes) = object::policy(name).ok()?;
+        Some(parts::of_object(bytes))
     }
 
     /// Go on with the program of policy `name` that another process loaded,
@@ -110,7 +112,7 @@ impl PolicyProgram {
     /// If there is no such policy, if something was not kept, or is something
     /// else.
     pub fn adopt(name: &str, mut kept: Adopted) -> Result<Self, AdoptError> {
-        let (name, bytes) = find(name).ok_or(AdoptError::Other("policy"))?;
+        let (name, bytes) = object::policy(name).map_err(|_| AdoptError::Other("policy"))?;
         let said = Capture::start();
         let open = object::open(bytes, name, &said).map_err(|_| AdoptError::Other("policy"))?;
         let candidates = Shape {
@@ -195,11 +197,6 @@ impl PolicyProgram {
     }
 }
 
-fn find(policy: &str) -> Option<(&'static str, Bytes)> {
-    let mut all = POLICIES.iter();
-    all.find(|(name, _)| *name == policy).copied()
-}
-
 /// Run a `SEC("syscall")` program on a context, which it may change. Returns
 /// what it returns.
 fn run(program: BorrowedFd<'_>, context: &mut [u8]) -> Result<i32, MapError> {
@@ -233,6 +230,7 @@ impl fmt::Debug for PolicyProgram {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::object::POLICIES;
 
     #[test]
     fn every_policys_parameters_can_be_read() {
