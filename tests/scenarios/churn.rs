@@ -6,7 +6,7 @@ use bpf_oomd_tests::cgroup::MIB;
 use bpf_oomd_tests::daemon;
 use bpf_oomd_tests::ids::BpfObjects;
 use bpf_oomd_tests::machine::TestMachine;
-use bpf_oomd_tests::systemctl::{PATIENCE, daemon_reload, eventually, start, stop};
+use bpf_oomd_tests::systemctl::{PATIENCE, daemon_reload, eventually, show_number, start, stop};
 use bpf_oomd_tests::units::{Units, hog_service};
 use bpf_oomd_tests::wait::eventually_within;
 
@@ -69,6 +69,7 @@ fn after_500_short_units_everything_is_back_where_it_was() {
     eventually("settings are gone", || settings().is_empty());
     let objects = BpfObjects::now();
     let descriptors = daemon::descriptors();
+    let kept = show_number(daemon::UNIT, "NFileDescriptorStore");
     let resident = daemon::resident();
     let pid = daemon::pid();
 
@@ -80,6 +81,9 @@ fn after_500_short_units_everything_is_back_where_it_was() {
     eventually("settings are gone", || settings().is_empty());
     eventually("descriptors are closed", || {
         daemon::descriptors() <= descriptors
+    });
+    eventually("systemd keeps no more than before", || {
+        show_number(daemon::UNIT, "NFileDescriptorStore") == kept
     });
     eventually_within(PATIENCE, || {
         let now = daemon::resident();

@@ -15,6 +15,7 @@ mod following;
 mod just_started;
 mod keep;
 mod kernel_kills;
+mod killed;
 mod man_pages;
 mod misspelt;
 mod notify;

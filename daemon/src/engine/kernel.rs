@@ -389,10 +389,13 @@ impl Engine for KernelEngine {
     fn concerns(&self) -> Vec<String> {
         let mut concerns = Vec::new();
         if !self.foreign.is_empty() {
-            let names: Vec<&str> = self.foreign.iter().map(String::as_str).collect();
+            // There may be one for each unit.
+            let some: Vec<&str> = self.foreign.iter().take(8).map(String::as_str).collect();
             concerns.push(format!(
-                "another version of bpf-oomd left what this one does not know; it stays in force until the service is stopped: {}",
-                names.join(", ")
+                "another version of bpf-oomd left {} things that this one does not know and that stay in force until the service is stopped: {}{}",
+                self.foreign.len(),
+                some.join(", "),
+                if some.len() < self.foreign.len() { ", ..." } else { "" }
             ));
         }
         if self.store.refused() > 0 {
