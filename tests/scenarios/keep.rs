@@ -146,10 +146,7 @@ fn a_restart_and_a_crash_detach_nothing_and_make_nothing_anew() {
         watcher.assert_unbroken();
         assert_eq!(links(), before, "{way}");
         let (objects_now, kept_now) = settled();
-        assert!(
-            objects_now.is_same_but_for_systemd(&objects),
-            "{way}: {objects:?} before, {objects_now:?} after"
-        );
+        assert_eq!(objects_now, objects, "{way}");
         assert_eq!(kept_now, kept, "{way}");
         assert_eq!(settings(), told_before, "{way}");
         eventually("no more descriptors are open", || {

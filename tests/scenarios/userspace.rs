@@ -460,8 +460,8 @@ fn a_unit_at_its_limit_with_nothing_left_to_reclaim_is_the_policys_before_the_ke
         &hog_service(
             SCENE,
             // Nothing but its limit is to tell of it.
-            &["MemoryMax=64M", "ManagedOOMPolicyPressure=none"],
-            "anon=61M notify=READY=1 usr1 cache=/var/tmp/scene-full:64M pause",
+            &["MemoryMax=96M", "ManagedOOMPolicyPressure=none"],
+            "anon=93M notify=READY=1 usr1 cache=/var/tmp/scene-full:96M pause",
         ),
     );
     daemon_reload();

@@ -3,10 +3,16 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::os::unix::ffi::OsStrExt;
+
+use libbpf_rs::query::ProgInfoIter;
 
 use crate::wait::{SOON, eventually_within};
 
-/// The ids of all BPF links, maps and programs of the system at one moment.
+/// What the names of systemd's own programs begin with. It makes some for every service that it starts.
+const OF_SYSTEMD: &[u8] = b"sd_";
+
+/// The ids of all BPF links, maps and programs of the system at one moment, but for systemd's programs.
 #[derive(Clone, PartialEq, Eq)]
 pub struct BpfObjects {
     links: BTreeSet<u32>,
@@ -32,7 +38,10 @@ impl BpfObjects {
         Self {
             links: ids(libbpf_sys::bpf_link_get_next_id),
             maps: ids(libbpf_sys::bpf_map_get_next_id),
-            programs: ids(libbpf_sys::bpf_prog_get_next_id),
+            programs: ProgInfoIter::default()
+                .filter(|program| !program.name.as_bytes().starts_with(OF_SYSTEMD))
+                .map(|program| program.id)
+                .collect(),
         }
     }
 
@@ -46,12 +55,6 @@ impl BpfObjects {
 
     fn is_empty(&self) -> bool {
         self.links.is_empty() && self.maps.is_empty() && self.programs.is_empty()
-    }
-
-    /// Whether the links and maps are the very same, and as many programs: systemd makes some of its own anew for each service that it
-    /// starts.
-    pub fn is_same_but_for_systemd(&self, other: &Self) -> bool {
-        self.links == other.links && self.maps == other.maps && self.counts() == other.counts()
     }
 
     /// How many links, maps and programs there are.
