@@ -9,7 +9,7 @@ use std::thread;
 
 use crate::hog;
 use crate::oomctl::{Value, parsed, text};
-use crate::systemctl::{PATIENCE, eventually, start, systemctl_if_possible};
+use crate::systemctl::{PATIENCE, eventually, start, systemctl, systemctl_if_possible};
 
 /// The user that the image has for this.
 pub const UID: u32 = 1000;
@@ -24,6 +24,8 @@ impl Session {
     /// Starts the user's manager, and with it the session bus.
     #[track_caller]
     pub fn start() -> Self {
+        // It does not come back by itself when the bus was away, which it is in other tests, and a session waits for it.
+        systemctl(&["restart", "systemd-logind.service"]);
         start(&[MANAGER]);
         let session = Self(());
         eventually("the session bus answers", || {
