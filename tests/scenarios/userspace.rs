@@ -201,40 +201,6 @@ fn new_units_of_a_slice_are_watched_and_a_change_of_the_configuration_counts_at_
 }
 
 #[test]
-fn who_is_omitted_lives_and_who_is_avoided_dies_last() {
-    let _machine = TestMachine::enter();
-    daemon::started();
-    let mut configuration = Configuration::new();
-    configuration.write(
-        "50-spared",
-        "[slice.\"seed.slice\"]\ncooldown = \"1s\"\n\
-         [unit.\"seed-larger.service\"]\npreference = \"omit\"\n\
-         [unit.\"seed-smaller.service\"]\npreference = \"avoid\"\n",
-    );
-    let tree = seed(&["ManagedOOMPolicy=bpf:biggest-leaf", SOON]);
-    wait_attached(SLICE);
-    wait_watched(SLICE);
-    // Of those that may be killed, the least is taken first, as it is the only one that is neither omitted nor avoided; what it gives back
-    // is not enough, and the next one is the one that is avoided.
-    let journal = Journal::from_now();
-    tree.run_out_of_memory();
-    wait_for_property(DISLIKED, "Result", "oom-kill");
-    wait_for_property(UNKILLABLE, "StatusText", "grown");
-    let victims: Vec<String> = journal
-        .entries(&[&kills()])
-        .iter()
-        .map(|entry| field(entry, "VICTIM_UNIT").to_owned())
-        .collect();
-    assert_eq!(victims[0], DISLIKED);
-    assert!(
-        victims[1..].iter().all(|unit| unit == SMALLER),
-        "{victims:?}"
-    );
-    assert_eq!(show(LARGER, "ActiveState"), "active");
-    assert_eq!(show(UNKILLABLE, "ActiveState"), "active");
-}
-
-#[test]
 fn of_a_unit_that_says_so_only_the_largest_process_dies() {
     const MANY: &str = "scene-many.service";
     let _machine = TestMachine::enter();
@@ -479,29 +445,4 @@ fn a_unit_at_its_limit_with_nothing_left_to_reclaim_is_the_policys_before_the_ke
     assert_eq!(number(&entry, "OOM_DOMAIN_ID"), cgroup);
     assert_eq!(field(&entry, "VICTIM_UNIT"), FULL);
     assert_eq!(show(QUIET, "ActiveState"), "active");
-}
-
-#[test]
-fn while_nothing_happens_nobody_wakes_up() {
-    let _machine = TestMachine::enter();
-    let (mut configuration, mut units) = scene("", &[SOON]);
-    configuration.write("60-machine", "[defaults]\nmin-available = \"1%\"\n");
-    // The watchdog is somebody that wants to be woken for.
-    units.write_drop_in(daemon::UNIT, "50-still", "[Service]\nWatchdogSec=0\n");
-    daemon_reload();
-    stop(&[daemon::UNIT]);
-    daemon::started();
-    wait_watched(STALLING);
-    // Other programs of the machine may have something to do; hardly in each of these times.
-    let mut woken = Vec::new();
-    eventually("it sleeps", || {
-        let before = daemon::switches();
-        std::thread::sleep(Duration::from_secs(5));
-        woken.push(daemon::switches() - before);
-        assert!(woken.len() < 12, "it woke up {woken:?} times in 5 s each");
-        woken.last() == Some(&0)
-    });
-    drop(units);
-    stop(&[daemon::UNIT]);
-    daemon::started();
 }
