@@ -2,6 +2,7 @@
 //! The daemon on the bus: what it shows is so, and nobody disturbs it.
 
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -19,7 +20,7 @@ use bpf_oomd_tests::machine::TestMachine;
 use bpf_oomd_tests::oomctl::{property, reset_policy, set_policy, text};
 use bpf_oomd_tests::seed_units::{LARGER, SLICE, SMALLER, SeedUnits, UNKILLABLE};
 use bpf_oomd_tests::systemctl::{
-    cgroup_of, daemon_reload, eventually, start, stop, systemctl, systemctl_if_possible,
+    PATIENCE, cgroup_of, daemon_reload, eventually, start, stop, systemctl, systemctl_if_possible,
     wait_for_property,
 };
 use bpf_oomd_tests::units::{Units, hog_service};
@@ -357,13 +358,19 @@ fn what_a_unit_shows_is_in_force_when_it_is_announced() {
         let path = object(&bus, SLICE).await;
         let mut changed = signals(&bus, "PropertiesChanged").await;
         let mut attached = signals(&bus, "Attached").await;
-        let toggle = thread::spawn(|| {
+        let (looked, was_looked_at) = mpsc::channel();
+        let toggle = thread::spawn(move || {
             for _ in 0..ROUNDS {
+                // Not before somebody has looked, who otherwise may see the next state.
+                let wait = || {
+                    was_looked_at
+                        .recv_timeout(PATIENCE)
+                        .expect("it is announced")
+                };
                 set_policy(SLICE, POLICY);
-                // A moment for whoever looks: otherwise it may see the next state.
-                thread::sleep(Duration::from_millis(700));
+                wait();
                 reset_policy(SLICE);
-                thread::sleep(Duration::from_millis(700));
+                wait();
             }
         });
         let mut seen = 0;
@@ -373,6 +380,8 @@ fn what_a_unit_shows_is_in_force_when_it_is_announced() {
                 continue;
             }
             let there = attachments().contains(&id);
+            // Fails when the other side has given up, which it says itself.
+            let _ = looked.send(());
             let (_, changed, _): (String, bus::Dictionary, Vec<String>) =
                 message.body().deserialize().expect("properties");
             assert_eq!(said(&changed, "Attached"), there.to_string());

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::time::{Duration, Instant};
 
 use bpf_oomd::events::kill::KILL_MESSAGE_ID;
 use bpf_oomd_tests::attachments::{attachments, links, settings, wait_attached, watched};
@@ -105,20 +106,27 @@ fn revive(units: &mut Units) {
     start(&[daemon::UNIT]);
 }
 
-/// What the daemon does for what is there is over: it has said so, and nothing changes any more.
+/// What the daemon does for what is there is over: it has said so, and nothing changes any more. The kernel frees what is not used any
+/// more one after the other, in its own time.
 #[track_caller]
 fn settled() -> (BpfObjects, u64) {
+    const QUIET: Duration = Duration::from_secs(2);
+    let look = || {
+        (
+            BpfObjects::now(),
+            show_number(daemon::UNIT, "NFileDescriptorStore"),
+        )
+    };
+    let mut seen = look();
+    let mut since = Instant::now();
     eventually_within(PATIENCE, || {
-        let look = || {
-            (
-                BpfObjects::now(),
-                show_number(daemon::UNIT, "NFileDescriptorStore"),
-            )
-        };
-        let first = look();
-        let second = look();
-        let same = first.0 == second.0 && first.1 == second.1;
-        same.then_some(second)
+        let now = look();
+        if now != seen {
+            (seen, since) = (now, Instant::now());
+        }
+        let quiet = since.elapsed() >= QUIET;
+        quiet
+            .then(|| seen.clone())
             .ok_or_else(|| "BPF objects come and go".into())
     })
 }
@@ -358,10 +366,9 @@ fn assert_replaced(before: &BTreeMap<u32, u64>) {
     daemon::started();
     wait_attached(SERVICE);
     wait_watched();
-    eventually("as much as there was after the upgrade", || {
-        let (fresh, of_fresh) = settled();
-        fresh.counts() == upgraded.counts() && of_fresh == kept
-    });
+    let (fresh, of_fresh) = settled();
+    assert_eq!(fresh.counts(), upgraded.counts(), "links, maps, programs");
+    assert_eq!(of_fresh, kept);
 }
 
 #[test]

@@ -168,7 +168,7 @@ impl<E: Engine> Core<E> {
                 self.bus_lost = Some(reason);
                 return;
             }
-            Update::All(known) => {
+            Update::All { known, .. } => {
                 if self.bus_lost.take().is_some() {
                     info!("Following units");
                 }

@@ -15,7 +15,7 @@ use std::time::Duration;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tracing::{error, info};
 
@@ -29,7 +29,7 @@ pub async fn run<E: Engine>(core: &mut Core<E>) -> io::Result<()> {
     let (requests, asked) = mpsc::channel(8);
     let (questions, to_answer) = mpsc::channel(8);
     let (shown, seen) = watch::channel(Shown::default());
-    let again = Notify::new();
+    let (again, asked_again) = watch::channel(0);
     let links = Links {
         requests,
         questions,
@@ -46,7 +46,7 @@ pub async fn run<E: Engine>(core: &mut Core<E>) -> io::Result<()> {
     tokio::select! {
         result = act(core, channels, &again) => result,
         // Ends only when nobody listens any more, and that is when the other one has ended.
-        () = follow(updates, &again, to_answer) => Ok(()),
+        () = follow(updates, asked_again, to_answer) => Ok(()),
     }
 }
 
@@ -60,7 +60,7 @@ struct Channels {
 async fn act<E: Engine>(
     core: &mut Core<E>,
     mut channels: Channels,
-    again: &Notify,
+    again: &watch::Sender<u64>,
 ) -> io::Result<()> {
     let mut notifier = Notifier::default();
     let mut terminate = signal(SignalKind::terminate())?;
@@ -167,17 +167,17 @@ fn reload<E: Engine>(
     core: &mut Core<E>,
     configuration: &mut ConfigWatch,
     notifier: &Notifier,
-    again: &Notify,
+    again: &watch::Sender<u64>,
     awaited: Awaited,
 ) -> Awaited {
     notifier.reloading();
     core.reread_files(configuration);
-    again.notify_one();
+    again.send_modify(|asked| *asked += 1);
     match awaited {
         Awaited::Start { .. } => awaited,
         // Without the bus there is no more to be read now.
         _ => Awaited::Reload {
-            units: core.is_following(),
+            units: core.is_following().then(|| *again.borrow()),
         },
     }
 }
@@ -242,9 +242,9 @@ enum Awaited {
         units: bool,
         bus: bool,
     },
-    /// That the units are known again.
+    /// That the units are known again, read after it was asked for that so often.
     Reload {
-        units: bool,
+        units: Option<u64>,
     },
 }
 
@@ -252,10 +252,16 @@ impl Awaited {
     /// What is still awaited after an update that is acted on.
     fn after(self, update: &Update) -> Self {
         match (self, update) {
-            (Awaited::Start { bus, .. }, Update::All(_)) => Awaited::Start { units: false, bus },
-            (Awaited::Reload { .. }, Update::All(_) | Update::Lost(_)) => {
-                Awaited::Reload { units: false }
+            (Awaited::Start { bus, .. }, Update::All { .. }) => {
+                Awaited::Start { units: false, bus }
             }
+            // One that was under way already may not have what was there when it was asked for.
+            (Awaited::Reload { units: Some(least) }, Update::All { asked, .. })
+                if *asked >= least =>
+            {
+                Awaited::Reload { units: None }
+            }
+            (Awaited::Reload { .. }, Update::Lost(_)) => Awaited::Reload { units: None },
             _ => self,
         }
     }
@@ -275,7 +281,7 @@ impl Awaited {
             Awaited::Start {
                 units: false,
                 bus: false
-            } | Awaited::Reload { units: false }
+            } | Awaited::Reload { units: None }
         )
     }
 }

@@ -28,8 +28,13 @@ pub struct RunningFacts {
 /// News about units.
 #[derive(Debug)]
 pub enum Update {
-    /// All units that systemd has loaded. What is not among them is gone.
-    All(Vec<UnitFacts>),
+    /// All units that systemd has loaded.
+    All {
+        /// Units with their facts of now. What is not among them is gone.
+        known: Vec<UnitFacts>,
+        /// How often it had been asked to read everything again before this was read.
+        asked: u64,
+    },
     /// Some units.
     Some {
         /// Units with their facts of now.

@@ -16,7 +16,7 @@ use std::collections::{HashMap, HashSet};
 use std::convert::Infallible;
 use std::path::PathBuf;
 use std::time::Duration;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tracing::debug;
 use zbus::message::Type;
 use zbus::{Connection, MatchRule, Message, MessageStream, OwnedObjectPath};
@@ -55,13 +55,13 @@ enum FollowError {
     NoListener,
 }
 
-/// Follows units for ever: reconnects when the bus or systemd goes away. `again` makes it read everything again, and a question one
-/// unit.
+/// Follows units for ever: reconnects when the bus or systemd goes away. Whenever the number in `again` grows it reads everything again,
+/// and for a question one unit.
 ///
 /// Returns only when nobody receives `updates` any more.
 pub async fn follow(
     updates: mpsc::Sender<Update>,
-    again: &Notify,
+    again: watch::Receiver<u64>,
     mut questions: mpsc::Receiver<Question>,
 ) {
     /// systemd's own time between restarts is 100 ms; the bus is not back sooner.
@@ -70,7 +70,7 @@ pub async fn follow(
     let mut pause = SHORTEST;
     loop {
         let started = tokio::time::Instant::now();
-        let Err(error) = session(&updates, again, &mut questions).await;
+        let Err(error) = session(&updates, &again, &mut questions).await;
         if matches!(error, FollowError::NoListener) {
             return;
         }
@@ -89,7 +89,7 @@ pub async fn follow(
 /// One connection, from beginning to end.
 async fn session(
     updates: &mpsc::Sender<Update>,
-    again: &Notify,
+    again: &watch::Receiver<u64>,
     questions: &mut mpsc::Receiver<Question>,
 ) -> Result<Infallible, FollowError> {
     // The time limit of a method call does not cover the handshake. While systemd executes itself again the bus may take a
@@ -101,8 +101,8 @@ async fn session(
     marks.mark_all();
     tokio::select! {
         result = signals.mark(&marks) => result,
-        result = read(&bus, &marks, updates) => result,
-        never = mark_again(again, &marks) => match never {},
+        result = read(&bus, &marks, again, updates) => result,
+        never = mark_again(again.clone(), &marks) => match never {},
         never = mark_asked(questions, &marks) => match never {},
     }
 }
@@ -118,11 +118,11 @@ async fn connect() -> Result<(Connection, Signals), FollowError> {
     Ok((bus, signals))
 }
 
-async fn mark_again(again: &Notify, marks: &Marks) -> Infallible {
-    loop {
-        again.notified().await;
+async fn mark_again(mut again: watch::Receiver<u64>, marks: &Marks) -> Infallible {
+    while again.changed().await.is_ok() {
         marks.mark_all();
     }
+    std::future::pending().await
 }
 
 async fn mark_asked(questions: &mut mpsc::Receiver<Question>, marks: &Marks) -> Infallible {
@@ -221,6 +221,7 @@ fn mark_unit(marks: &Marks, unit: Option<String>, loaded: bool) {
 async fn read(
     bus: &Connection,
     marks: &Marks,
+    again: &watch::Receiver<u64>,
     updates: &mpsc::Sender<Update>,
 ) -> Result<Infallible, FollowError> {
     let mut reader = Reader {
@@ -234,8 +235,11 @@ async fn read(
         let update = match marked {
             Marked::All => {
                 reader.constants.clear();
+                // Before anything is read: who asks from now on waits for the next one.
+                let asked = *again.borrow();
                 let listed = bus::list_units(bus).await?;
-                Update::All(reader.facts(listed).await?)
+                let known = reader.facts(listed).await?;
+                Update::All { known, asked }
             }
             Marked::Units(units) => {
                 for unit in units

@@ -181,7 +181,10 @@ impl Scene {
         let config = self.core.configuration.config().clone();
         self.core.units.configure(config);
         let units = ["-.slice", "a.slice", "x.service"].map(|name| running(name, true));
-        self.core.update(Update::All(units.into()));
+        self.core.update(Update::All {
+            known: units.into(),
+            asked: 0,
+        });
     }
 
     /// What is attached, by unit.

@@ -62,9 +62,10 @@ fn nothing_is_taken_away_before_all_units_are_known() {
     scene.core.reconcile();
     assert_eq!(scene.core.engine.attached.len(), 2);
     assert_eq!(scene.core.engine.settings, said);
-    scene
-        .core
-        .update(Update::All(vec![running("-.slice", true)]));
+    scene.core.update(Update::All {
+        known: vec![running("-.slice", true)],
+        asked: 0,
+    });
     assert_eq!(scene.core.engine.attached.len(), 0);
     assert_eq!(scene.core.engine.settings.len(), 0);
 }
