@@ -1,15 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `bpf-oomctl` as it shows what is, what would be and what has been, to people and to programs; all of it as nobody.
 
-use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::thread;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
 use bpf_oomd_tests::attachments::wait_attached;
 use bpf_oomd_tests::cgroup::{MIB, id_of};
 use bpf_oomd_tests::daemon;
+use bpf_oomd_tests::lines::lines;
 use bpf_oomd_tests::machine::TestMachine;
 use bpf_oomd_tests::oomctl::{Value, bpf_oomctl_as_nobody as bpf_oomctl, json, of, parsed, text};
 use bpf_oomd_tests::seed_units::{DISLIKED, LARGER, SLICE, SMALLER, SeedUnits, UNKILLABLE};
@@ -173,15 +172,7 @@ impl Follower {
             .stdout(Stdio::piped())
             .spawn()
             .expect("run bpf-oomctl");
-        let stdout = program.stdout.take().expect("its output");
-        let (send, lines) = channel();
-        thread::spawn(move || {
-            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-                if send.send(line).is_err() {
-                    break;
-                }
-            }
-        });
+        let lines = lines(&mut program);
         Follower { program, lines }
     }
 

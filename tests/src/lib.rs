@@ -22,6 +22,7 @@ pub mod ids;
 pub mod journal;
 pub mod killer;
 pub mod kmsg;
+pub mod lines;
 pub mod machine;
 pub mod oomctl;
 pub mod program;

@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A user's service manager and session bus, with programs that run in it.
 
-use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::mpsc::{Receiver, channel};
-use std::thread;
+use std::sync::mpsc::Receiver;
 
 use crate::hog;
+use crate::lines::lines;
 use crate::oomctl::{Value, parsed, text};
 use crate::systemctl::{PATIENCE, eventually, start, systemctl, systemctl_if_possible};
 
@@ -114,15 +113,7 @@ impl Notifications {
             .stdout(Stdio::piped())
             .spawn()
             .expect("run bpf-oomd-notifications");
-        let stdout = program.stdout.take().expect("its output");
-        let (send, lines) = channel();
-        thread::spawn(move || {
-            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-                if send.send(line).is_err() {
-                    break;
-                }
-            }
-        });
+        let lines = lines(&mut program);
         let notifications = Self { program, lines };
         assert_eq!(notifications.line(), "ready");
         notifications
