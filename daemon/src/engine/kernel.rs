@@ -9,9 +9,11 @@ mod link;
 mod names;
 mod triggers;
 
+use super::parameters::Parameters;
 use super::{
     AttachError, Candidate, Engine, Event, EventsError, Found, InterfacePart, KernelKill, Kill,
     KilledProcess, ParameterError, RankingError, SettingsError, Stalled, TriggerError, Watch,
+    candidates,
 };
 use crate::engine::probe::KernelFacts;
 use crate::fault::causes;
@@ -19,7 +21,7 @@ use crate::policy::{self, CgroupId, Decider, InForce, OwnSettings, Policy, Trigg
 use crate::systemd::fd_store::{FdStore, Inherited};
 use bpf_oomd_bpf::{
     CgroupPressure, CgroupSettings, EventsError as RingError, KernelKills, MapError, Outcome,
-    PolicyMark, PolicyProgram, PressureRecord, SharedMaps, policy_parameters,
+    PolicyMark, PolicyProgram, PressureRecord, SharedMaps,
 };
 use kept::{Kept, keep};
 use libbpf_rs::MapInfo;
@@ -28,7 +30,7 @@ use names::{Loaded, Name};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 use triggers::Triggers;
 
 /// Attaches a registered struct_ops map to a cgroup, or to the system if `cgroup` is None. The attachment lasts as long as
@@ -97,8 +99,7 @@ pub struct KernelEngine {
     shared: SharedMaps,
     /// Loaded when first used, and kept: a policy that was wanted once is wanted again.
     programs: HashMap<String, PolicyProgram>,
-    /// What is said of the parameters of each, also of those that are not loaded.
-    parameters: HashMap<String, BTreeMap<String, u64>>,
+    parameters: Parameters,
     attachments: HashMap<CgroupId, KeptLink>,
     /// None if this kernel does not tell BPF of pressure.
     triggers: Option<Triggers>,
@@ -178,7 +179,7 @@ impl KernelEngine {
             kernel_kills,
             shared,
             programs,
-            parameters: HashMap::new(),
+            parameters: Parameters::default(),
             attachments,
             found,
             foreign,
@@ -188,17 +189,11 @@ impl KernelEngine {
 
     fn program(&mut self, name: &str) -> Result<&PolicyProgram, AttachError> {
         if !self.programs.contains_key(name) {
-            let program =
-                PolicyProgram::load(name, &self.shared).map_err(|error| AttachError::Load {
-                    name: name.to_owned(),
-                    reason: causes(&error),
-                })?;
-            if let Some(said) = self.parameters.get(name) {
-                give_parameters(&program, said).map_err(|error| AttachError::Load {
-                    name: name.to_owned(),
-                    reason: causes(&error),
-                })?;
-            }
+            let program = PolicyProgram::load(name, &self.shared)
+                .map_err(|error| AttachError::load(name, &error))?;
+            self.parameters
+                .give(name, |name, value| program.set_parameter(name, value))
+                .map_err(|error| AttachError::load(name, &error))?;
             let version = PolicyProgram::fingerprint(name).unwrap_or_default();
             let loaded = Loaded::Policy(name.to_owned());
             keep(&loaded, version, program.parts(), &self.store);
@@ -341,23 +336,13 @@ impl Engine for KernelEngine {
     }
 
     fn ranking(&mut self, program: &str, domain: CgroupId) -> Result<Vec<Candidate>, RankingError> {
-        let failed = |reason| RankingError {
-            program: program.to_owned(),
-            reason,
-        };
         let loaded = self
             .program(program)
-            .map_err(|error| failed(causes(&error)))?;
+            .map_err(|error| RankingError::new(program, &error))?;
         let ranking = loaded
             .ranking(domain.0)
-            .map_err(|error| failed(causes(&error)))?;
-        if ranking.left_out > 0 {
-            debug!(
-                "{} cgroups in the one with id {domain} are not in its ranking, there is no room for them",
-                ranking.left_out
-            );
-        }
-        Ok(ranking.candidates.into_iter().map(Into::into).collect())
+            .map_err(|error| RankingError::new(program, &error))?;
+        Ok(candidates(ranking, domain))
     }
 
     fn set_parameters(
@@ -365,17 +350,15 @@ impl Engine for KernelEngine {
         program: &'static str,
         said: &BTreeMap<String, u64>,
     ) -> Result<(), ParameterError> {
-        if self.parameters.get(program) == Some(said) {
+        if !self.parameters.say(program, said) {
             return Ok(());
         }
-        self.parameters.insert(program.to_owned(), said.clone());
-        match self.programs.get(program) {
-            Some(loaded) => give_parameters(loaded, said).map_err(|error| ParameterError {
-                program,
-                reason: causes(&error),
-            }),
-            None => Ok(()),
-        }
+        let Some(loaded) = self.programs.get(program) else {
+            return Ok(());
+        };
+        self.parameters
+            .give(program, |name, value| loaded.set_parameter(name, value))
+            .map_err(|error| ParameterError::new(program, &error))
     }
 
     fn shortcoming(&self) -> Option<&str> {
@@ -435,18 +418,6 @@ impl Engine for KernelEngine {
             .lost()
             .map_err(|error| EventsError(causes(&error)))
     }
-}
-
-/// Each parameter gets what is said, or its default.
-fn give_parameters(program: &PolicyProgram, said: &BTreeMap<String, u64>) -> Result<(), MapError> {
-    for parameter in policy_parameters(program.name()) {
-        let value = said
-            .get(&parameter.name)
-            .copied()
-            .unwrap_or(parameter.default);
-        program.set_parameter(&parameter.name, value)?;
-    }
-    Ok(())
 }
 
 impl From<&OwnSettings> for CgroupSettings {

@@ -6,17 +6,20 @@
 
 mod choice;
 pub mod kernel;
+mod parameters;
 pub mod probe;
 pub mod userspace;
 
 use crate::fault::causes;
 use crate::policy::{self, CgroupId, InForce, Machine, OwnSettings, Preference, Pressure, Trigger};
+use bpf_oomd_bpf::Ranking;
 pub use bpf_oomd_bpf::pressure::{Outcome, Stall, Watch};
 pub use bpf_oomd_bpf::{Excluded, Reason};
 pub use choice::{EngineKind, choose, summary};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::BorrowedFd;
+use tracing::debug;
 
 /// Something that enforces policies.
 pub trait Engine {
@@ -68,7 +71,8 @@ pub trait Engine {
     fn remove_settings(&mut self, id: CgroupId) -> Result<(), SettingsError>;
 
     /// Watches these cgroups for pressure, and no others but, if `births` is true, those that are made from now on in slices of which
-    /// the settings say so. What is watched already goes on being watched. Returns why some are not.
+    /// the settings say so. What is watched already goes on being watched. Returns why some are not. Called when all attachments and
+    /// settings are as they should be, after each change of them.
     ///
     /// # Errors
     ///
@@ -218,6 +222,17 @@ impl From<bpf_oomd_bpf::Candidate> for Candidate {
     }
 }
 
+/// What a ranking of a domain says, in its order.
+fn candidates(ranking: Ranking, domain: CgroupId) -> Vec<Candidate> {
+    if ranking.left_out > 0 {
+        debug!(
+            "{} cgroups in the one with id {domain} are not in its ranking, there is no room for them",
+            ranking.left_out
+        );
+    }
+    ranking.candidates.into_iter().map(Into::into).collect()
+}
+
 /// One kill by a policy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Kill {
@@ -336,6 +351,16 @@ pub struct SettingsError {
     pub reason: String,
 }
 
+impl AttachError {
+    /// The program does not load.
+    fn load(name: &str, error: &dyn std::error::Error) -> Self {
+        AttachError::Load {
+            name: name.to_owned(),
+            reason: causes(error),
+        }
+    }
+}
+
 impl SettingsError {
     fn new(id: CgroupId, error: &dyn std::error::Error) -> Self {
         SettingsError {
@@ -360,6 +385,15 @@ pub struct RankingError {
     pub reason: String,
 }
 
+impl RankingError {
+    fn new(program: &str, error: &dyn std::error::Error) -> Self {
+        RankingError {
+            program: program.to_owned(),
+            reason: causes(error),
+        }
+    }
+}
+
 /// Why a parameter of a policy program is not what was said.
 #[derive(Debug, thiserror::Error)]
 #[error("parameters of policy program {program:?} cannot be changed: {reason}")]
@@ -368,6 +402,15 @@ pub struct ParameterError {
     pub program: &'static str,
     /// Why not.
     pub reason: String,
+}
+
+impl ParameterError {
+    fn new(program: &'static str, error: &dyn std::error::Error) -> Self {
+        ParameterError {
+            program,
+            reason: causes(error),
+        }
+    }
 }
 
 /// Why events cannot be read.

@@ -6,7 +6,7 @@ use super::guard::{Domain, Guard};
 use super::kill::{Held, KillError, kill};
 use super::limit::MachineMemory;
 use super::now;
-use super::place::{Place, chain};
+use super::place::Place;
 use super::said::Said;
 use super::sources::{BELL, FIRST_TOKEN, Happened, Sources, TIMER, pressure_file, trigger};
 use super::text;
@@ -191,18 +191,16 @@ impl Enforcer {
             self.limits.insert(id, watch);
         }
         self.attachments.insert(id, program.to_owned());
-        self.watch_stalls(sources);
         Ok(())
     }
 
-    pub(super) fn detach(&mut self, sources: &Sources, id: CgroupId) {
+    pub(super) fn detach(&mut self, id: CgroupId) {
         if self.attachments.remove(&id).is_some() {
             self.drop_limit(id);
-            self.watch_stalls(sources);
         }
     }
 
-    pub(super) fn forget(&mut self, sources: &Sources, id: CgroupId) {
+    pub(super) fn forget(&mut self, id: CgroupId) {
         self.wanted.remove(&id);
         self.said.0.remove(&id);
         self.attachments.remove(&id);
@@ -211,15 +209,13 @@ impl Enforcer {
         self.told.remove(&id);
         self.drop_limit(id);
         self.drop_stall(id);
-        self.watch_stalls(sources);
     }
 
-    pub(super) fn say(&mut self, sources: &Sources, id: CgroupId, settings: OwnSettings) {
+    pub(super) fn say(&mut self, id: CgroupId, settings: OwnSettings) {
         match settings == OwnSettings::default() {
             true => self.said.0.remove(&id),
             false => self.said.0.insert(id, settings),
         };
-        self.watch_stalls(sources);
     }
 
     pub(super) fn set_machine(&mut self, sources: &Sources, machine: Machine) -> io::Result<()> {
@@ -244,7 +240,8 @@ impl Enforcer {
         Ok(())
     }
 
-    /// Makes the triggers what they should be. Returns why some are missing.
+    /// Makes the triggers what they should be, for what is attached and said by now: whoever changes that calls this when all of it is
+    /// changed. Returns why some are missing.
     pub(super) fn set_triggers(
         &mut self,
         sources: &Sources,
@@ -476,11 +473,9 @@ impl Enforcer {
         let Some(watch) = self.stalls.get(&id) else {
             return;
         };
-        let said = match self.said.pressure(&watch.place.chain) {
-            None if self.attachments.contains_key(&id) => {
-                self.said.pressure_of_attached(&watch.place.chain)
-            }
-            said => said.flatten(),
+        let said = match self.attachments.contains_key(&id) {
+            true => self.said.pressure_of_attached(&watch.place.chain),
+            false => self.said.pressure(&watch.place.chain).flatten(),
         };
         // What is said may be something else by now, and the trigger is about to be.
         let there = Trigger::from(&watch.watch.trigger);
@@ -505,7 +500,10 @@ impl Enforcer {
     fn declare(&mut self, id: CgroupId, said: &Pressure, stall: Stall) -> Outcome {
         let outcome = match said.action {
             StallAction::Report => Outcome::Reported,
-            StallAction::Kill => self.out_of_memory(id, Some(stall)),
+            StallAction::Kill => match Place::open(&self.tree, id) {
+                Ok(domain) => self.out_of_memory(&domain, Some(stall)),
+                Err(_) => Outcome::NoDomain,
+            },
         };
         if matches!(outcome, Outcome::Reported | Outcome::Nobody) {
             self.tell(id, stall, outcome);
@@ -558,12 +556,10 @@ impl Enforcer {
         let swap_free = machine_memory().map_or(0, |memory| memory.swap_free);
         let out = watch.place.out_of_memory(swap_free);
         for domain in out {
-            let may = match Place::open(&self.tree, domain) {
-                Ok(place) => self.may_kill(&place),
-                Err(_) => continue,
-            };
-            if may {
-                self.out_of_memory(domain, None);
+            if let Ok(domain) = Place::open(&self.tree, domain)
+                && self.may_kill(&domain)
+            {
+                self.out_of_memory(&domain, None);
             }
         }
     }
@@ -575,12 +571,12 @@ impl Enforcer {
         if !memory.is_low(&self.machine) {
             return;
         }
-        let may = match Place::open(&self.tree, CgroupId::SYSTEM) {
-            Ok(system) => self.may_kill(&system),
+        let system = match Place::open(&self.tree, CgroupId::SYSTEM) {
+            Ok(system) => system,
             Err(error) => return error!("the cgroup tree cannot be read: {error}"),
         };
-        if may {
-            self.out_of_memory(CgroupId::SYSTEM, None);
+        if self.may_kill(&system) {
+            self.out_of_memory(&system, None);
         }
     }
 
@@ -594,16 +590,12 @@ impl Enforcer {
     // ---- who, and how ------------------------------------------------------------------------------------------------------------
 
     /// A domain is out of memory: the policies from it upwards are asked, and the first victim that can be killed is.
-    fn out_of_memory(&mut self, domain: CgroupId, stall: Option<Stall>) -> Outcome {
+    fn out_of_memory(&mut self, domain: &Place, stall: Option<Stall>) -> Outcome {
         let started = now();
-        let place = match Place::open(&self.tree, domain) {
-            Ok(place) => place,
-            Err(_) => return Outcome::NoDomain,
-        };
-        let usage_before = place.usage();
+        let usage_before = domain.usage();
         let asked: Vec<(CgroupId, String)> = self
             .said
-            .asked(&place.chain, &self.attachments)
+            .asked(&domain.chain, &self.attachments)
             .into_iter()
             .map(|(id, program)| (id, program.clone()))
             .collect();
@@ -616,7 +608,7 @@ impl Enforcer {
                 left_out: 0,
             };
             let mut ranking = std::mem::replace(&mut self.ranking, none);
-            let ranked = program.ranking_into(domain.0, &mut ranking);
+            let ranked = program.ranking_into(domain.id.0, &mut ranking);
             if let Err(error) = ranked {
                 error!("{name} does not say whom it would kill: {}", causes(&error));
                 self.ranking = ranking;
@@ -630,7 +622,7 @@ impl Enforcer {
             let mut killed = false;
             for candidate in &ranking.candidates {
                 let decision = Decision {
-                    domain: &place,
+                    domain,
                     attachment,
                     program: &name,
                     usage_before,
@@ -648,7 +640,7 @@ impl Enforcer {
                 return Outcome::Killed;
             }
         }
-        debug!("{}: nobody is killed", place.path);
+        debug!("{}: nobody is killed", domain.path);
         Outcome::Nobody
     }
 
@@ -678,9 +670,7 @@ impl Enforcer {
         let now = now();
         let domain = decision.domain;
         self.aftermath.killed(domain.id, now);
-        if let Some(chain) = chain(&self.tree, &victim.path) {
-            self.aftermath.dies(id, chain, killed.held, now);
-        }
+        self.aftermath.dies(id, victim.chain, killed.held, now);
         let handler = now.saturating_sub(decision.started);
         self.events.push(Event::Kill(Kill {
             time_ns,

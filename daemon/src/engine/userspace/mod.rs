@@ -31,31 +31,31 @@ mod text;
 pub(super) use kill::can_release;
 pub use said::DEFAULT_PRESSURE;
 
+use super::parameters::Parameters;
 use super::probe::KernelFacts;
 use super::{
     AttachError, Candidate, Engine, Event, EventsError, InterfacePart, ParameterError,
-    RankingError, SettingsError, TriggerError, Watch,
+    RankingError, SettingsError, TriggerError, Watch, candidates,
 };
 use crate::cgroup::Tree;
 use crate::fault::causes;
 use crate::policy::{CgroupId, Machine, OwnSettings, Pressure, Trigger};
 use bpf_oomd_bpf::{
     CgroupSettings, EventsError as RingError, KernelKills, MapError, SharedMaps, StockPolicy,
-    policy_parameters,
 };
 use enforcer::Enforcer;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::time::{ClockId, clock_gettime};
 use sources::Sources;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
-use tracing::{debug, error, warn};
+use tracing::{error, warn};
 
 /// Why this engine cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -72,8 +72,7 @@ pub enum StartError {
 pub struct UserspaceEngine {
     facts: KernelFacts,
     shared: SharedMaps,
-    /// What is said of the parameters of each program, also of those that are not loaded.
-    parameters: HashMap<String, BTreeMap<String, u64>>,
+    parameters: Parameters,
     /// Or why kills by the kernel's own killer are not recorded.
     kernel_kills: Result<KernelKills, String>,
     works: Arc<Works>,
@@ -157,7 +156,7 @@ impl UserspaceEngine {
                 format!("kills by the kernel's own killer are not recorded: {why}")
             }),
             shared,
-            parameters: HashMap::new(),
+            parameters: Parameters::default(),
             works,
             thread: Some(thread),
             events,
@@ -169,14 +168,11 @@ impl UserspaceEngine {
         if self.works.enforcer().has_program(name) {
             return Ok(());
         }
-        let failed = |error: &dyn std::error::Error| AttachError::Load {
-            name: name.to_owned(),
-            reason: causes(error),
-        };
-        let program = StockPolicy::load(name, &self.shared).map_err(|error| failed(&error))?;
-        if let Some(said) = self.parameters.get(name) {
-            give_parameters(&program, said).map_err(|error| failed(&error))?;
-        }
+        let program = StockPolicy::load(name, &self.shared)
+            .map_err(|error| AttachError::load(name, &error))?;
+        self.parameters
+            .give(name, |name, value| program.set_parameter(name, value))
+            .map_err(|error| AttachError::load(name, &error))?;
         self.works.enforcer().add_program(program);
         Ok(())
     }
@@ -220,11 +216,11 @@ impl Engine for UserspaceEngine {
     }
 
     fn detach(&mut self, id: CgroupId) {
-        self.works.enforcer().detach(&self.works.sources, id);
+        self.works.enforcer().detach(id);
     }
 
     fn forget(&mut self, id: CgroupId) {
-        self.works.enforcer().forget(&self.works.sources, id);
+        self.works.enforcer().forget(id);
     }
 
     fn put_settings(&mut self, id: CgroupId, settings: &OwnSettings) -> Result<(), SettingsError> {
@@ -235,9 +231,7 @@ impl Engine for UserspaceEngine {
             false => self.shared.put_settings(id.0, &said),
         };
         put.map_err(|error: MapError| SettingsError::new(id, &error))?;
-        self.works
-            .enforcer()
-            .say(&self.works.sources, id, *settings);
+        self.works.enforcer().say(id, *settings);
         Ok(())
     }
 
@@ -278,25 +272,17 @@ impl Engine for UserspaceEngine {
     }
 
     fn ranking(&mut self, program: &str, domain: CgroupId) -> Result<Vec<Candidate>, RankingError> {
-        let failed = |reason| RankingError {
-            program: program.to_owned(),
-            reason,
-        };
-        self.load(program).map_err(|error| failed(causes(&error)))?;
+        self.load(program)
+            .map_err(|error| RankingError::new(program, &error))?;
         let enforcer = self.works.enforcer();
-        let loaded = enforcer
-            .program(program)
-            .ok_or_else(|| failed("it is not loaded".into()))?;
+        let loaded = enforcer.program(program).ok_or_else(|| RankingError {
+            program: program.to_owned(),
+            reason: "it is not loaded".into(),
+        })?;
         let ranking = loaded
             .ranking(domain.0)
-            .map_err(|error| failed(causes(&error)))?;
-        if ranking.left_out > 0 {
-            debug!(
-                "{} cgroups in the one with id {domain} are not in its ranking, there is no room for them",
-                ranking.left_out
-            );
-        }
-        Ok(ranking.candidates.into_iter().map(Into::into).collect())
+            .map_err(|error| RankingError::new(program, &error))?;
+        Ok(candidates(ranking, domain))
     }
 
     fn set_parameters(
@@ -304,14 +290,16 @@ impl Engine for UserspaceEngine {
         program: &'static str,
         said: &BTreeMap<String, u64>,
     ) -> Result<(), ParameterError> {
-        self.parameters.insert(program.to_owned(), said.clone());
-        match self.works.enforcer().program(program) {
-            Some(loaded) => give_parameters(loaded, said).map_err(|error| ParameterError {
-                program,
-                reason: causes(&error),
-            }),
-            None => Ok(()),
+        if !self.parameters.say(program, said) {
+            return Ok(());
         }
+        let enforcer = self.works.enforcer();
+        let Some(loaded) = enforcer.program(program) else {
+            return Ok(());
+        };
+        self.parameters
+            .give(program, |name, value| loaded.set_parameter(name, value))
+            .map_err(|error| ParameterError::new(program, &error))
     }
 
     fn shortcoming(&self) -> Option<&str> {
@@ -342,15 +330,6 @@ impl Engine for UserspaceEngine {
             .lost()
             .map_err(|error| EventsError(causes(&error)))
     }
-}
-
-/// Each parameter gets what is said, or its default.
-fn give_parameters(program: &StockPolicy, said: &BTreeMap<String, u64>) -> Result<(), MapError> {
-    for parameter in policy_parameters(program.name()) {
-        let value = said.get(&parameter.name).copied();
-        program.set_parameter(&parameter.name, value.unwrap_or(parameter.default))?;
-    }
-    Ok(())
 }
 
 /// CLOCK_MONOTONIC, which goes on evenly.

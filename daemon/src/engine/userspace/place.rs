@@ -110,7 +110,7 @@ impl Place {
 }
 
 /// A cgroup and all above it, by its path. None if it is gone.
-pub(super) fn chain(tree: &Tree, path: &str) -> Option<Chain> {
+fn chain(tree: &Tree, path: &str) -> Option<Chain> {
     let mut links = Vec::new();
     let mut rest = path.trim_end_matches('/');
     while !rest.is_empty() {
