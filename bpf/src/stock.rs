@@ -91,7 +91,7 @@ impl StockPolicy {
 
     /// The policy's name, as in `bpf:biggest-leaf` without the prefix.
     #[must_use]
-    pub fn name(&self) -> &str {
+    pub fn name(&self) -> &'static str {
         self.name
     }
 

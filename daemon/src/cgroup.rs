@@ -118,7 +118,7 @@ impl Tree {
     }
 
     /// Opens a cgroup by its id. kernfs takes the id as a file handle (`FILEID_KERNFS` in linux/exportfs.h).
-    fn open_by_id(&self, id: CgroupId) -> io::Result<OwnedFd> {
+    pub fn open_by_id(&self, id: CgroupId) -> io::Result<OwnedFd> {
         const FILEID_KERNFS: libc::c_int = 0xfe;
         const ID_SIZE: usize = size_of::<u64>();
 

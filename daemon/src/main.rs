@@ -7,7 +7,7 @@ use bpf_oomd::config::Configuration;
 use bpf_oomd::core::{Core, STATE_DIRECTORY, run};
 use bpf_oomd::engine::kernel::KernelEngine;
 use bpf_oomd::engine::probe::{KernelFacts, VMLINUX_BTF, probe, probe_files};
-use bpf_oomd::engine::userspace::UserspaceEngine;
+use bpf_oomd::engine::userspace::{UserspaceEngine, give_back_nominations};
 use bpf_oomd::engine::{Engine, EngineKind, choose};
 use bpf_oomd::fault::causes;
 use bpf_oomd::log;
@@ -92,6 +92,7 @@ fn start(
     inherited: Inherited,
 ) -> anyhow::Result<()> {
     let tree = || Tree::open(Path::new(MOUNT_POINT)).context("the cgroup tree cannot be used");
+    give_back_nominations(&tree()?, Path::new(STATE_DIRECTORY));
     match kind {
         EngineKind::Kernel => {
             let engine =
@@ -99,7 +100,8 @@ fn start(
             daemon(engine, tree()?)
         }
         EngineKind::Userspace => {
-            let engine = UserspaceEngine::new(facts, tree()?).context("BPF cannot be used")?;
+            let engine = UserspaceEngine::new(facts, tree()?, Path::new(STATE_DIRECTORY))
+                .context("BPF cannot be used")?;
             // What the kernel engine left, before the configuration chose this one: two that are in charge would both kill.
             store.let_go(inherited);
             daemon(engine, tree()?)

@@ -6,6 +6,7 @@
 
 use bpf_oomd::engine::userspace::DEFAULT_PRESSURE;
 use bpf_oomd::policy::{Key, Machine, MachineKey, Part, Value};
+use bpf_oomd::systemd::value::TimeSpan;
 use std::fs;
 use std::path::Path;
 
@@ -64,6 +65,9 @@ fn every_setting_is_described_with_its_default() {
             MachineKey::Engine => Some(machine.engine.to_string()),
             MachineKey::MinAvailable => machine.min_available.map(|amount| amount.to_string()),
             MachineKey::MinSwap => machine.min_swap.map(|amount| amount.to_string()),
+            MachineKey::Nominate => Some(machine.nominate.to_string()),
+            MachineKey::PreKill => None,
+            MachineKey::PreKillTimeout => Some(TimeSpan(machine.pre_kill_timeout).to_string()),
         };
         let default = default.unwrap_or("none".to_owned());
         (key.name().to_owned(), Some(default))

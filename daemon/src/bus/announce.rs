@@ -126,6 +126,7 @@ impl Announcer {
 
     async fn tell(&mut self, now: Shown) -> zbus::Result<()> {
         // Kills first: somebody is waiting for them.
+        self.tell_warned(&now).await?;
         self.tell_kills().await?;
         self.serve(&now).await?;
         self.tell_manager(&now).await?;
@@ -133,6 +134,30 @@ impl Announcer {
         self.tell_policies(&now).await?;
         self.before = now;
         Ok(())
+    }
+
+    async fn tell_warned(&self, now: &Shown) -> zbus::Result<()> {
+        if now.pending == self.before.pending {
+            return Ok(());
+        }
+        let emitter = self.manager.signal_emitter();
+        for pending in now.pending.iter() {
+            if !self.before.pending.contains(pending) {
+                let text = |text: &Option<String>| text.clone().unwrap_or_default();
+                Manager::warned(
+                    emitter,
+                    &text(&pending.unit),
+                    &text(&pending.user_unit),
+                    &pending.cgroup,
+                    &pending.policy,
+                    pending.until_usec,
+                    pending.asked,
+                )
+                .await?;
+            }
+        }
+        let manager = self.manager.get().await;
+        manager.pending_kills_changed(emitter).await
     }
 
     async fn tell_kills(&mut self) -> zbus::Result<()> {

@@ -18,6 +18,10 @@ use zbus::{Connection, OwnedObjectPath};
 /// and 0 where there is none.
 type FaultShown = (String, String, u32, u32, String);
 
+/// Unit, unit of a user's service manager, path of the control group, policy, when it is killed at the latest in microseconds of
+/// CLOCK_BOOTTIME, and whether its processes were asked to end.
+type PendingShown = (String, String, String, String, u64, bool);
+
 /// Unit, policy, and when it is over, in microseconds of CLOCK_BOOTTIME; 0 if it is not.
 type RunTimeShown = (String, String, u64);
 
@@ -244,6 +248,20 @@ impl Manager {
     #[zbus(signal)]
     pub(super) async fn killed(emitter: &SignalEmitter<'_>, record: Record) -> zbus::Result<()>;
 
+    /// A policy has chosen a victim, which is killed unless it ends before: unit, unit of a user's service manager, path of the control
+    /// group, policy, when it is killed at the latest in microseconds of CLOCK_BOOTTIME, whether its processes were asked to end
+    /// (SIGTERM). What is not known is empty.
+    #[zbus(signal)]
+    pub(super) async fn warned(
+        emitter: &SignalEmitter<'_>,
+        unit: &str,
+        user_unit: &str,
+        control_group: &str,
+        policy: &str,
+        until_usec: u64,
+        asked: bool,
+    ) -> zbus::Result<()>;
+
     /// A policy was attached to a unit's control group.
     #[zbus(signal)]
     pub(super) async fn attached(
@@ -319,6 +337,26 @@ impl Manager {
             (subject.clone(), file, line, column, message)
         });
         faults.collect()
+    }
+
+    /// Victims that are about to be killed, as Warned tells them.
+    #[zbus(property)]
+    fn pending_kills(&self, #[zbus(header)] call: Option<Header<'_>>) -> Vec<PendingShown> {
+        let shown = self.calls.shown_to(call.as_ref());
+        shown
+            .pending
+            .iter()
+            .map(|pending| {
+                (
+                    pending.unit.clone().unwrap_or_default(),
+                    pending.user_unit.clone().unwrap_or_default(),
+                    pending.cgroup.clone(),
+                    pending.policy.clone(),
+                    pending.until_usec,
+                    pending.asked,
+                )
+            })
+            .collect()
     }
 
     /// What is set at run time: unit, policy, and when that is over in microseconds of CLOCK_BOOTTIME, or 0.

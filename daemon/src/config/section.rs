@@ -118,7 +118,7 @@ fn value(
             Some(Some(Value::Pressure(Some(pressure))))
         }
         (
-            Key::Policy | Key::Kill | Key::Preference | Key::Cooldown | Key::Pressure,
+            Key::Policy | Key::Kill | Key::Preference | Key::Cooldown | Key::Pressure | Key::Warn,
             DeValue::String(text),
         ) => match Value::parse(key, text, programs) {
             Ok(value) => Some(Some(value)),
@@ -142,6 +142,7 @@ fn example(key: Key) -> &'static str {
         Key::Kill => "a string such as \"process\"",
         Key::Preference => "a string such as \"avoid\"",
         Key::Cooldown => "a string such as \"10s\"",
+        Key::Warn => "a string such as \"5s\"",
         Key::Pressure => "a table such as { stall = \"400ms\" }, or \"none\"",
     }
 }

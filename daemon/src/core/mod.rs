@@ -8,6 +8,7 @@
 mod config_watch;
 mod faults;
 mod history;
+mod pending;
 mod refusals;
 mod requests;
 mod run;
@@ -17,6 +18,7 @@ mod status;
 mod units;
 
 pub use history::{History, KILLS_KEPT, NumberedKill};
+pub use pending::PendingKill;
 pub use requests::{CandidateUnit, Request, RequestError, Simulation, WatchedUnit};
 pub use run::run;
 pub use run_time::STATE_DIRECTORY;
@@ -25,7 +27,7 @@ pub use shown::{Counters, ParameterShown, PolicyShown, Shown, UnitShown};
 use crate::boottime;
 use crate::cgroup::{Index, Tree};
 use crate::config::Configuration;
-use crate::engine::{AttachError, Engine, Event, Outcome, Stalled, TriggerError};
+use crate::engine::{AttachError, Engine, Event, Outcome, Stalled, TriggerError, Warning};
 use crate::events;
 use crate::events::record::{KillRecord, Killer};
 use crate::fault::{Fault, causes};
@@ -39,6 +41,7 @@ use crate::systemd::unit_name;
 use bpf_oomd_bpf::{Parameter, policy_parameters};
 use config_watch::ConfigWatch;
 use faults::{FaultBook, Faults, Subject};
+use pending::PendingKills;
 use refusals::Refusals;
 use run_time::RunTime;
 use shown::Victims;
@@ -87,6 +90,7 @@ pub struct Core<E> {
     /// Cgroups that are watched for pressure.
     watched: BTreeSet<CgroupId>,
     victims: Victims,
+    pending: PendingKills,
     history: Arc<History>,
     /// As it was looked at last.
     shown: Shown,
@@ -151,6 +155,7 @@ impl<E: Engine> Core<E> {
             given_parameters: BTreeMap::new(),
             watched: BTreeSet::new(),
             victims: Victims::default(),
+            pending: PendingKills::default(),
             history: Arc::default(),
             shown: Shown::default(),
             policies_stale: true,
@@ -554,7 +559,16 @@ impl<E: Engine> Core<E> {
 
     fn take_event(&mut self, event: Event) {
         match event {
+            Event::Warned(warning) => {
+                events::warning::report(&warning, |id| self.path(id));
+                self.wait_with(&warning);
+            }
+            Event::WentAway(kill) => {
+                self.pending.remove(kill.victim);
+                events::warning::report_gone(kill, |id| self.path(id));
+            }
             Event::Kill(kill) => {
+                self.pending.remove(kill.victim);
                 let path = |id| self.path(id);
                 let report = events::kill::describe(kill, path);
                 events::kill::report(&report);
@@ -572,6 +586,20 @@ impl<E: Engine> Core<E> {
             }
             Event::CgroupGone(id) => self.cgroup_is_gone(id),
         }
+    }
+
+    /// A victim has some time.
+    fn wait_with(&mut self, warning: &Warning) {
+        let machine = self.configuration.config().machine();
+        let (programs, timeout) = (machine.pre_kill.clone(), machine.pre_kill_timeout);
+        let mut pending = std::mem::take(&mut self.pending);
+        pending.add(warning, &programs, timeout, |id| self.path(id));
+        self.pending = pending;
+    }
+
+    /// The programs before a kill have ended.
+    fn programs_ended(&mut self, victim: CgroupId) {
+        self.engine.programs_ended(victim);
     }
 
     /// Keeps a kill for those who ask about it, and counts it.

@@ -6,9 +6,11 @@ use super::{Core, Request, Shown};
 use crate::boottime::Alarm;
 use crate::bus::{self, Links};
 use crate::engine::Engine;
+use crate::policy::CgroupId;
 use crate::systemd::facts::Update;
 use crate::systemd::follow::follow;
 use crate::systemd::notify::Notifier;
+use crate::systemd::programs::run_programs;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,6 +32,9 @@ pub async fn run<E: Engine>(core: &mut Core<E>) -> io::Result<()> {
     let (questions, to_answer) = mpsc::channel(8);
     let (shown, seen) = watch::channel(Shown::default());
     let (again, asked_again) = watch::channel(0);
+    let (runs, to_run) = mpsc::channel(8);
+    let (ended, programs) = mpsc::channel(8);
+    core.pending.run_by(runs);
     let links = Links {
         requests,
         questions,
@@ -42,11 +47,17 @@ pub async fn run<E: Engine>(core: &mut Core<E>) -> io::Result<()> {
     if let Err(error) = bus::start(links) {
         error!("The bus cannot be served: {error}");
     }
-    let channels = Channels { news, asked, shown };
+    let channels = Channels {
+        news,
+        asked,
+        programs,
+        shown,
+    };
     tokio::select! {
         result = act(core, channels, &again) => result,
         // Ends only when nobody listens any more, and that is when the other one has ended.
         () = follow(updates, asked_again, to_answer) => Ok(()),
+        () = run_programs(to_run, ended) => Ok(()),
     }
 }
 
@@ -54,6 +65,8 @@ pub async fn run<E: Engine>(core: &mut Core<E>) -> io::Result<()> {
 struct Channels {
     news: mpsc::Receiver<Update>,
     asked: mpsc::Receiver<Request>,
+    /// Victims for which programs have ended.
+    programs: mpsc::Receiver<CgroupId>,
     shown: watch::Sender<Shown>,
 }
 
@@ -101,6 +114,7 @@ async fn act<E: Engine>(
                 ready?.clear_ready();
                 core.take_events();
             }
+            Some(victim) = channels.programs.recv() => core.programs_ended(victim),
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             _ = hangup.recv() => {

@@ -6,6 +6,7 @@
 //! that a change of one unit among hundreds costs little, and a turn of the loop without a change nothing.
 
 use super::Core;
+use super::PendingKill;
 use crate::config::ParameterKind;
 use crate::engine::Engine;
 use crate::fault::Fault;
@@ -32,6 +33,8 @@ pub struct Shown {
     pub policies: Arc<Vec<PolicyShown>>,
     /// How often the configuration has become another one.
     pub configurations: u64,
+    /// Victims that are about to be killed.
+    pub pending: Arc<Vec<PendingKill>>,
     /// The number of the last kill.
     pub last_kill: u64,
     /// What has been counted.
@@ -175,6 +178,9 @@ impl<E: Engine> Core<E> {
             ..self.shown.counters
         };
         self.shown.wakeups = self.wakeups;
+        if *self.shown.pending != self.pending.all() {
+            self.shown.pending = Arc::new(self.pending.all().to_vec());
+        }
         &self.shown
     }
 

@@ -2,7 +2,8 @@
 //! The daemon, as `bpf-oomctl` asks it on the system bus.
 
 use super::record::{
-    Fault, Feature, Kill, Parameter, Policy, RunTime, Simulation, Status, Unit, Watched,
+    Fault, Feature, Kill, Parameter, PendingKill, Policy, RunTime, Simulation, Status, Unit,
+    Watched,
 };
 use crate::bus::{ERRORS, Explanation, MANAGER, MANAGER_PATH, NAME};
 use crate::fault::causes;
@@ -191,6 +192,7 @@ impl Daemon {
             kernel_interface: features.collect(),
             counters: counters.into_iter().collect(),
             run_time: self.run_time().await?,
+            pending_kills: self.pending_kills().await?,
             faults: self.faults().await?,
         })
     }
@@ -212,6 +214,24 @@ impl Daemon {
     }
 
     /// What is set at run time.
+    async fn pending_kills(&self) -> Result<Vec<PendingKill>, NoAnswer> {
+        let all: Vec<(String, String, String, String, u64, bool)> =
+            self.property("PendingKills").await?;
+        let known = |text: String| (!text.is_empty()).then_some(text);
+        let all =
+            all.into_iter().map(
+                |(unit, user_unit, cgroup, policy, until, asked)| PendingKill {
+                    unit: known(unit),
+                    user_unit: known(user_unit),
+                    cgroup,
+                    policy,
+                    until_boottime_usec: until,
+                    asked,
+                },
+            );
+        Ok(all.collect())
+    }
+
     pub(super) async fn run_time(&self) -> Result<Vec<RunTime>, NoAnswer> {
         let set: Vec<(String, String, u64)> = self.property("RuntimeSettings").await?;
         let set = set.into_iter().map(|(unit, policy, end)| RunTime {

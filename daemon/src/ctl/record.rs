@@ -185,6 +185,8 @@ pub(super) struct Status {
     pub(super) counters: BTreeMap<String, u64>,
     /// What is set at run time.
     pub(super) run_time: Vec<RunTime>,
+    /// Who is about to be killed.
+    pub(super) pending_kills: Vec<PendingKill>,
     /// What is wrong.
     pub(super) faults: Vec<Fault>,
 }
@@ -198,6 +200,23 @@ pub(super) struct Feature {
     pub(super) present: bool,
     /// What it means that it cannot.
     pub(super) meaning: String,
+}
+
+/// A victim that has some time before it is killed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(super) struct PendingKill {
+    /// Its unit.
+    pub(super) unit: Option<String>,
+    /// Its unit, if it is of a user's service manager.
+    pub(super) user_unit: Option<String>,
+    /// Path of its control group.
+    pub(super) cgroup: String,
+    /// The policy that chose it.
+    pub(super) policy: String,
+    /// When it is killed at the latest, by CLOCK_BOOTTIME.
+    pub(super) until_boottime_usec: u64,
+    /// Whether its processes were asked to end.
+    pub(super) asked: bool,
 }
 
 /// A policy that was set at run time.

@@ -4,7 +4,7 @@
 use super::daemon::{Daemon, NoAnswer, run};
 use super::look::{Look, Style, harmless};
 use super::number::count;
-use super::record::{RunTime, Status};
+use super::record::{PendingKill, RunTime, Status};
 use super::{Outcome, Output, json};
 use crate::boottime;
 use crate::fault::Fault;
@@ -38,6 +38,7 @@ fn not_running() -> Status {
         kernel_interface: Vec::new(),
         counters: BTreeMap::new(),
         run_time: Vec::new(),
+        pending_kills: Vec::new(),
         faults: Vec::new(),
     }
 }
@@ -94,6 +95,11 @@ fn text(status: &Status, now: u64, look: &Look) -> String {
         let name = if index == 0 { "Set" } else { "" };
         line(name, run_time(set, now));
     }
+    for (index, pending) in status.pending_kills.iter().enumerate() {
+        let name = if index == 0 { "Dying" } else { "" };
+        let text = harmless(&pending_kill(pending, now)).into_owned();
+        line(name, look.paint(Style::Warning, &text).into_owned());
+    }
     if status.faults.is_empty() {
         line("Faults", look.paint(Style::Good, "none").into_owned());
     }
@@ -104,6 +110,23 @@ fn text(status: &Status, now: u64, look: &Look) -> String {
         line(name, look.paint(Style::Bad, &harmless(&text)).into_owned());
     }
     lines.concat()
+}
+
+/// Who is about to be killed, and when.
+fn pending_kill(pending: &PendingKill, now: u64) -> String {
+    let who = [&pending.user_unit, &pending.unit];
+    let who = who.into_iter().flatten().next();
+    let left = pending.until_boottime_usec.saturating_sub(now) / 1_000_000;
+    format!(
+        "{}, chosen by {}, within {}{}",
+        who.unwrap_or(&pending.cgroup),
+        pending.policy,
+        TimeSpan(Duration::from_secs(left)),
+        match pending.asked {
+            true => "; it was asked to end",
+            false => "",
+        }
+    )
 }
 
 /// What was set for a unit, and for how long.
@@ -153,6 +176,14 @@ pub(super) mod tests {
                 policy: "kernel".into(),
                 until_boottime_usec: Some(90_000_001),
             }],
+            pending_kills: vec![PendingKill {
+                unit: Some("y.service".into()),
+                user_unit: None,
+                cgroup: "/a.slice/y.service".into(),
+                policy: "biggest-leaf".into(),
+                until_boottime_usec: 35_000_000,
+                asked: true,
+            }],
             faults: vec![record::Fault {
                 subject: Some("x.service".into()),
                 file: Some("/x".into()),
@@ -173,7 +204,8 @@ pub(super) mod tests {
                        pressure-handlers: missing. Nothing is declared.\n    \
                 Units: 45 units followed, 1 attachment, 0 watched for pressure\n    \
                 Kills: 2 by policies, 0 by the kernel, 1 stall without a policy's kill\n      \
-                  Set: a.slice: kernel, for another 1min\n   \
+                  Set: a.slice: kernel, for another 1min\n    \
+                Dying: y.service, chosen by biggest-leaf, within 5s; it was asked to end\n   \
                Faults: x.service: /x:4:18: no such policy\n"
         );
     }
@@ -183,6 +215,7 @@ pub(super) mod tests {
         let status = Status {
             faults: Vec::new(),
             run_time: Vec::new(),
+            pending_kills: Vec::new(),
             ..full()
         };
         let text = text(&status, 0, &Look::default());

@@ -19,6 +19,7 @@ pub use choice::{EngineKind, choose, summary};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::BorrowedFd;
+use std::time::Duration;
 use tracing::debug;
 
 /// Something that enforces policies.
@@ -93,6 +94,11 @@ pub trait Engine {
         None
     }
 
+    /// The programs that an administrator has run before a kill have ended, for a victim of [`Event::Warned`].
+    fn programs_ended(&mut self, victim: CgroupId) {
+        let _ = victim;
+    }
+
     /// What came of the stalls of a cgroup so far; None if it is not watched.
     fn watch(&self, id: CgroupId) -> Result<Option<Watch>, TriggerError>;
 
@@ -156,6 +162,10 @@ pub struct Found {
 pub enum Event {
     /// A policy killed.
     Kill(Kill),
+    /// A policy has chosen a victim that has some time before it is killed.
+    Warned(Warning),
+    /// Such a victim has ended by itself. No process was killed; for the rest it is told as the kill that would have been.
+    WentAway(Kill),
     /// The kernel's own killer killed.
     KernelKill(KernelKill),
     /// A cgroup stalled, and nobody was killed for it, or it is not known who.
@@ -179,6 +189,19 @@ pub struct Stalled {
     pub stall: Stall,
     /// What came of it.
     pub outcome: Outcome,
+}
+
+/// A victim that has some time before it is killed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Warning {
+    /// The kill, without processes.
+    pub kill: Kill,
+    /// How long it has at most.
+    pub time_left: Duration,
+    /// Whether its processes were asked to end (SIGTERM).
+    pub asked: bool,
+    /// Whether the administrator's programs are to be run before.
+    pub programs: bool,
 }
 
 /// A part of the kernel's interface.

@@ -104,43 +104,49 @@ impl Report {
     }
 }
 
+impl Report {
+    /// What the journal is told of it.
+    pub(super) fn entry(&self) -> Entry<'_> {
+        let Report {
+            kill,
+            domain,
+            attachment,
+            victim,
+        } = self;
+        Entry {
+            message_id: KILL_MESSAGE_ID,
+            message: self.message(),
+            about: victim,
+            policy: &kill.program,
+            reason: reason::name(&kill.reason, kill.domain),
+            outcome: None,
+            time_ns: kill.time_ns,
+            domain: (domain, kill.domain),
+            domain_bytes: kill.usage_before,
+            attachment: Some((attachment, kill.attachment)),
+            stall: reason::stall(&kill.reason),
+            candidates: Some(kill.candidates),
+            handler_usec: Some(kill.handler_us),
+            victim: Some(Victim {
+                place: victim,
+                bytes: kill.victim_bytes,
+                score: kill.victim_score.into(),
+                killed: Some(Killed {
+                    cgroup: kill.victim,
+                    kill: kill.kill.to_string(),
+                    preference: Some(kill.preference.to_string()),
+                    oom_score_adj: None,
+                    processes: &kill.processes,
+                    processes_total: kill.processes_total,
+                }),
+            }),
+        }
+    }
+}
+
 /// Writes a kill to the journal.
 pub fn report(report: &Report) {
-    let Report {
-        kill,
-        domain,
-        attachment,
-        victim,
-    } = report;
-    let entry = Entry {
-        message_id: KILL_MESSAGE_ID,
-        message: report.message(),
-        about: victim,
-        policy: &kill.program,
-        reason: reason::name(&kill.reason, kill.domain),
-        outcome: None,
-        time_ns: kill.time_ns,
-        domain: (domain, kill.domain),
-        domain_bytes: kill.usage_before,
-        attachment: Some((attachment, kill.attachment)),
-        stall: reason::stall(&kill.reason),
-        candidates: Some(kill.candidates),
-        handler_usec: Some(kill.handler_us),
-        victim: Some(Victim {
-            place: victim,
-            bytes: kill.victim_bytes,
-            score: kill.victim_score.into(),
-            killed: Some(Killed {
-                cgroup: kill.victim,
-                kill: kill.kill.to_string(),
-                preference: Some(kill.preference.to_string()),
-                oom_score_adj: None,
-                processes: &kill.processes,
-                processes_total: kill.processes_total,
-            }),
-        }),
-    };
-    entry.warn();
+    report.entry().warn();
 }
 
 #[cfg(test)]

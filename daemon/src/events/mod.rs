@@ -8,6 +8,7 @@ mod place;
 mod reason;
 pub mod record;
 pub mod stall;
+pub mod warning;
 
 /// A size as systemd writes it: base 1024, one digit after the point.
 pub(crate) fn bytes(number: u64) -> String {

@@ -40,6 +40,8 @@ pub struct OwnSettings {
     pub pressure: Option<Option<Pressure>>,
     /// The same of each unit in a slice.
     pub units_pressure: Option<Option<Pressure>>,
+    /// How long before it is killed it is told, as a victim. For an engine that has the time.
+    pub warn: Option<Duration>,
 }
 
 /// Who decides about an OOM.
@@ -114,6 +116,10 @@ fn own_settings(world: &World, unit: &str) -> OwnSettings {
         }),
         pressure: own_pressure(world, unit),
         units_pressure: own_pressure_of_units(world, unit),
+        warn: match own(Key::Warn) {
+            Some((Value::Warn(time), ..)) => Some(*time),
+            _ => None,
+        },
     }
 }
 

@@ -2,10 +2,12 @@
 //! What can be said about the whole machine, in `[defaults]` alone: no unit can have another engine than its neighbour.
 
 use super::Provenance;
-use super::setting::{SettingError, name_of, one_of, shown};
-use crate::systemd::value::{Size, ValueError, parse_percent, parse_size};
+use super::setting::{SettingError, name_of, one_of, shown, time_up_to};
+use crate::systemd::value::{Size, TimeSpan, ValueError, parse_percent, parse_size};
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
 
 /// A setting of the machine. In the order in which they are told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -16,15 +18,29 @@ pub enum MachineKey {
     MinAvailable,
     /// Below how much free swap it is.
     MinSwap,
+    /// Whether the kernel's killer is told whom a policy would choose.
+    Nominate,
+    /// What is run before a kill.
+    PreKill,
+    /// How long a kill waits for that.
+    PreKillTimeout,
 }
 
 impl MachineKey {
     /// All of them.
-    pub const ALL: [MachineKey; 3] = [
+    pub const ALL: [MachineKey; 6] = [
         MachineKey::Engine,
         MachineKey::MinAvailable,
         MachineKey::MinSwap,
+        MachineKey::Nominate,
+        MachineKey::PreKill,
+        MachineKey::PreKillTimeout,
     ];
+
+    /// Whether it is written as one string.
+    pub fn is_string(self) -> bool {
+        !matches!(self, MachineKey::Nominate | MachineKey::PreKill)
+    }
 
     /// Its name in TOML.
     pub fn name(self) -> &'static str {
@@ -32,6 +48,9 @@ impl MachineKey {
             MachineKey::Engine => "engine",
             MachineKey::MinAvailable => "min-available",
             MachineKey::MinSwap => "min-swap",
+            MachineKey::Nominate => "nominate",
+            MachineKey::PreKill => "pre-kill",
+            MachineKey::PreKillTimeout => "pre-kill-timeout",
         }
     }
 }
@@ -122,8 +141,17 @@ impl fmt::Display for Amount {
     }
 }
 
+/// How many programs there can be that are run before a kill.
+pub const MOST_PRE_KILL_PROGRAMS: usize = 8;
+
+/// How long a kill waits for them where nobody says it.
+pub const DEFAULT_PRE_KILL_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The longest that it can wait.
+pub const LONGEST_PRE_KILL_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// A setting of the machine with its value.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MachineValue {
     /// `engine`
     Engine(EngineChoice),
@@ -131,10 +159,16 @@ pub enum MachineValue {
     MinAvailable(Amount),
     /// `min-swap`
     MinSwap(Amount),
+    /// `nominate`
+    Nominate(bool),
+    /// `pre-kill`
+    PreKill(Vec<PathBuf>),
+    /// `pre-kill-timeout`
+    PreKillTimeout(Duration),
 }
 
 impl MachineValue {
-    /// Reads a value as it is written in a TOML string.
+    /// Reads a value as it is written in a TOML string. The programs before a kill are written one by one, in an array.
     ///
     /// # Errors
     ///
@@ -144,7 +178,24 @@ impl MachineValue {
             MachineKey::Engine => MachineValue::Engine(one_of(text, &EngineChoice::NAMES)?),
             MachineKey::MinAvailable => MachineValue::MinAvailable(Amount::parse(text)?),
             MachineKey::MinSwap => MachineValue::MinSwap(Amount::parse(text)?),
+            MachineKey::Nominate => {
+                MachineValue::Nominate(one_of(text, &[("true", true), ("false", false)])?)
+            }
+            MachineKey::PreKill => MachineValue::PreKill(vec![program(text)?]),
+            MachineKey::PreKillTimeout => {
+                MachineValue::PreKillTimeout(time_up_to(text, LONGEST_PRE_KILL_TIMEOUT)?)
+            }
         })
+    }
+}
+
+/// A program of the administrator. Whether it is there is seen when it is run: it may come later.
+fn program(text: &str) -> Result<PathBuf, SettingError> {
+    let path = Path::new(text);
+    let is_plain = |part| matches!(part, Component::RootDir | Component::Normal(_));
+    match path.is_absolute() && path.components().all(is_plain) && !text.contains('\0') {
+        true => Ok(path.to_owned()),
+        false => Err(SettingError::Program { found: shown(text) }),
     }
 }
 
@@ -154,6 +205,15 @@ impl fmt::Display for MachineValue {
         match self {
             MachineValue::Engine(engine) => engine.fmt(f),
             MachineValue::MinAvailable(amount) | MachineValue::MinSwap(amount) => amount.fmt(f),
+            MachineValue::Nominate(on) => on.fmt(f),
+            MachineValue::PreKill(programs) => {
+                for (number, program) in programs.iter().enumerate() {
+                    let before = if number == 0 { "" } else { " " };
+                    write!(f, "{before}{}", program.display())?;
+                }
+                Ok(())
+            }
+            MachineValue::PreKillTimeout(time) => TimeSpan(*time).fmt(f),
         }
     }
 }
@@ -162,7 +222,7 @@ impl fmt::Display for MachineValue {
 pub type MachineSection = BTreeMap<MachineKey, (Option<MachineValue>, Provenance)>;
 
 /// What holds for the machine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Machine {
     /// How policies are enforced. Read when the daemon starts.
     pub engine: EngineChoice,
@@ -170,6 +230,25 @@ pub struct Machine {
     pub min_available: Option<Amount>,
     /// Below how much free swap it is; where both are said, both have to be short.
     pub min_swap: Option<Amount>,
+    /// Whether the process that a policy would choose has a raised oom_score_adj while memory is short.
+    pub nominate: bool,
+    /// Programs that are run before a kill.
+    pub pre_kill: Vec<PathBuf>,
+    /// How long a kill waits for them.
+    pub pre_kill_timeout: Duration,
+}
+
+impl Default for Machine {
+    fn default() -> Self {
+        Machine {
+            engine: EngineChoice::default(),
+            min_available: None,
+            min_swap: None,
+            nominate: false,
+            pre_kill: Vec::new(),
+            pre_kill_timeout: DEFAULT_PRE_KILL_TIMEOUT,
+        }
+    }
 }
 
 impl Machine {
@@ -177,14 +256,26 @@ impl Machine {
     pub fn extend(&mut self, section: &MachineSection) {
         let built_in = Machine::default();
         for (key, (value, _)) in section {
-            match (key, value) {
-                (_, Some(MachineValue::Engine(engine))) => self.engine = *engine,
-                (_, Some(MachineValue::MinAvailable(amount))) => self.min_available = Some(*amount),
-                (_, Some(MachineValue::MinSwap(amount))) => self.min_swap = Some(*amount),
-                (MachineKey::Engine, None) => self.engine = built_in.engine,
-                (MachineKey::MinAvailable, None) => self.min_available = built_in.min_available,
-                (MachineKey::MinSwap, None) => self.min_swap = built_in.min_swap,
+            match value {
+                Some(MachineValue::Engine(engine)) => self.engine = *engine,
+                Some(MachineValue::MinAvailable(amount)) => self.min_available = Some(*amount),
+                Some(MachineValue::MinSwap(amount)) => self.min_swap = Some(*amount),
+                Some(MachineValue::Nominate(on)) => self.nominate = *on,
+                Some(MachineValue::PreKill(programs)) => self.pre_kill.clone_from(programs),
+                Some(MachineValue::PreKillTimeout(time)) => self.pre_kill_timeout = *time,
+                None => self.take_back(*key, &built_in),
             }
+        }
+    }
+
+    fn take_back(&mut self, key: MachineKey, built_in: &Machine) {
+        match key {
+            MachineKey::Engine => self.engine = built_in.engine,
+            MachineKey::MinAvailable => self.min_available = built_in.min_available,
+            MachineKey::MinSwap => self.min_swap = built_in.min_swap,
+            MachineKey::Nominate => self.nominate = built_in.nominate,
+            MachineKey::PreKill => self.pre_kill.clone_from(&built_in.pre_kill),
+            MachineKey::PreKillTimeout => self.pre_kill_timeout = built_in.pre_kill_timeout,
         }
     }
 }
@@ -228,6 +319,23 @@ mod tests {
     }
 
     #[test]
+    fn a_program_has_a_whole_path() {
+        let path = "/usr/local/sbin/before kill";
+        let value = parse(MachineKey::PreKill, path).unwrap();
+        assert_eq!(value.to_string(), path);
+        for text in ["dump", "./dump", "/a/../b", "", "/a\0"] {
+            let error = parse(MachineKey::PreKill, text).unwrap_err();
+            let expected =
+                format!("found {text:?}, expected the absolute path of a program, without \"..\"");
+            assert_eq!(error, expected);
+        }
+        assert_eq!(
+            parse(MachineKey::PreKillTimeout, "1h").unwrap_err(),
+            "found \"1h\", expected a time span from 0 to 1min"
+        );
+    }
+
+    #[test]
     fn later_files_win_and_take_back() {
         let said = |key, text: Option<&str>| {
             let value = text.map(|text| MachineValue::parse(key, text).unwrap());
@@ -248,6 +356,7 @@ mod tests {
                 engine: EngineChoice::Kernel,
                 min_available: Some(Amount::Bytes(64 << 20)),
                 min_swap: None,
+                ..Machine::default()
             }
         );
         machine.extend(&said(MachineKey::Engine, None));

@@ -19,7 +19,10 @@ pub use desired::{
     Cgroups, Decider, Desired, OwnSettings, desired_attachments, desired_settings, desired_triggers,
 };
 pub use layer::Layer;
-pub use machine::{Amount, EngineChoice, Machine, MachineKey, MachineSection, MachineValue};
+pub use machine::{
+    Amount, DEFAULT_PRE_KILL_TIMEOUT, EngineChoice, LONGEST_PRE_KILL_TIMEOUT,
+    MOST_PRE_KILL_PROGRAMS, Machine, MachineKey, MachineSection, MachineValue,
+};
 pub use name::{Policy, PolicyNameError};
 pub use plan::{Action, InForce, State, plan};
 pub use pressure::{
@@ -29,8 +32,8 @@ pub use resolve::{Speaker, Statement, UnitSaid, Verdict, World};
 pub use run_time::{LONGEST_TIME, RunTimeSetting, Term, said};
 pub(crate) use setting::shown;
 pub use setting::{
-    Assignment, DEFAULT_COOLDOWN, Key, Kill, LONGEST_COOLDOWN, Preference, Section, SettingError,
-    Value, did_you_mean,
+    Assignment, DEFAULT_COOLDOWN, Key, Kill, LONGEST_COOLDOWN, LONGEST_WARNING, Preference,
+    Section, SettingError, Value, did_you_mean,
 };
 pub use suggest::closest;
 

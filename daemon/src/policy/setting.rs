@@ -10,6 +10,9 @@ use std::time::Duration;
 /// The longest cooldown. A longer one would not give a kill time to take effect, but keep the policy from ever acting again.
 pub const LONGEST_COOLDOWN: Duration = Duration::from_secs(3600);
 
+/// The longest warning. Nobody else dies for a domain while its victim is warned.
+pub const LONGEST_WARNING: Duration = Duration::from_secs(60);
+
 /// The cooldown where nobody says one.
 pub const DEFAULT_COOLDOWN: Duration = Duration::from_secs(10);
 
@@ -29,18 +32,21 @@ pub enum Key {
     Preference,
     /// How long a kill is given to take effect.
     Cooldown,
+    /// How long before it is killed a victim is told.
+    Warn,
     /// When a stall is an OOM.
     Pressure,
 }
 
 impl Key {
     /// All of them.
-    pub const ALL: [Key; 6] = [
+    pub const ALL: [Key; 7] = [
         Key::Enabled,
         Key::Policy,
         Key::Kill,
         Key::Preference,
         Key::Cooldown,
+        Key::Warn,
         Key::Pressure,
     ];
 
@@ -53,6 +59,7 @@ impl Key {
             Key::Preference => "preference",
             Key::Cooldown => "cooldown",
             Key::Pressure => "pressure",
+            Key::Warn => "warn",
         }
     }
 
@@ -63,6 +70,7 @@ impl Key {
             Key::Kill => Some("ManagedOOMPolicyKill"),
             Key::Cooldown => Some("ManagedOOMPolicyCooldown"),
             Key::Pressure => Some("ManagedOOMPolicyPressure"),
+            Key::Warn => Some("ManagedOOMPolicyWarn"),
             // ManagedOOMPreference= is systemd's; it is read from what systemd makes of it.
             Key::Enabled | Key::Preference => None,
         }
@@ -95,6 +103,8 @@ pub enum Value {
     Cooldown(Duration),
     /// `pressure`; None says that no stall is an OOM.
     Pressure(Option<Pressure>),
+    /// `warn`; zero says that there is no warning.
+    Warn(Duration),
 }
 
 /// What of a victim is killed.
@@ -161,7 +171,8 @@ impl Value {
             Key::Policy => Value::Policy(Policy::parse(text, programs)?),
             Key::Kill => Value::Kill(one_of(text, &Kill::NAMES)?),
             Key::Preference => Value::Preference(one_of(text, &Preference::NAMES)?),
-            Key::Cooldown => Value::Cooldown(cooldown(text)?),
+            Key::Cooldown => Value::Cooldown(time_up_to(text, LONGEST_COOLDOWN)?),
+            Key::Warn => Value::Warn(time_up_to(text, LONGEST_WARNING)?),
             Key::Pressure if text == NO_PRESSURE => Value::Pressure(None),
             Key::Pressure => Value::Pressure(Some(Pressure::parse(text)?)),
         })
@@ -176,6 +187,7 @@ impl Value {
             Value::Preference(_) => Key::Preference,
             Value::Cooldown(_) => Key::Cooldown,
             Value::Pressure(_) => Key::Pressure,
+            Value::Warn(_) => Key::Warn,
         }
     }
 
@@ -188,6 +200,7 @@ impl Value {
             Key::Preference => Value::Preference(Preference::default()),
             Key::Cooldown => Value::Cooldown(DEFAULT_COOLDOWN),
             Key::Pressure => Value::Pressure(None),
+            Key::Warn => Value::Warn(Duration::ZERO),
         }
     }
 }
@@ -200,17 +213,21 @@ impl fmt::Display for Value {
             Value::Policy(policy) => policy.fmt(f),
             Value::Kill(kill) => kill.fmt(f),
             Value::Preference(preference) => preference.fmt(f),
-            Value::Cooldown(time) => TimeSpan(*time).fmt(f),
+            Value::Cooldown(time) | Value::Warn(time) => TimeSpan(*time).fmt(f),
             Value::Pressure(Some(pressure)) => pressure.fmt(f),
             Value::Pressure(None) => f.write_str(NO_PRESSURE),
         }
     }
 }
 
-fn cooldown(text: &str) -> Result<Duration, SettingError> {
-    let out_of_range = || SettingError::Cooldown { found: shown(text) };
+/// Reads a time span that ends some time.
+pub(super) fn time_up_to(text: &str, longest: Duration) -> Result<Duration, SettingError> {
+    let out_of_range = || SettingError::Time {
+        found: shown(text),
+        longest,
+    };
     match parse_time(text) {
-        Ok(Some(time)) if time <= LONGEST_COOLDOWN => Ok(time),
+        Ok(Some(time)) if time <= longest => Ok(time),
         Ok(_) | Err(ValueError::TooLarge) => Err(out_of_range()),
         Err(error) => Err(SettingError::Value {
             found: shown(text),
@@ -265,9 +282,17 @@ pub enum SettingError {
         /// What was expected.
         error: ValueError,
     },
-    /// A cooldown that is out of range.
-    #[error("found {found:?}, expected a time span from 0 to 1h")]
-    Cooldown {
+    /// A time span that is too long.
+    #[error("found {found:?}, expected a time span from 0 to {}", TimeSpan(*longest))]
+    Time {
+        /// What was written.
+        found: String,
+        /// The longest there may be.
+        longest: Duration,
+    },
+    /// What is no program's path.
+    #[error("found {found:?}, expected the absolute path of a program, without \"..\"")]
+    Program {
         /// What was written.
         found: String,
     },
@@ -323,6 +348,7 @@ mod tests {
             (Key::Cooldown, "1min 30s"),
             (Key::Pressure, "memory full 400ms/1s"),
             (Key::Pressure, "none"),
+            (Key::Warn, "2s 500ms"),
         ] {
             let value = parse(key, text).unwrap();
             assert_eq!(value.key(), key);
@@ -348,6 +374,15 @@ mod tests {
         assert_eq!(
             parse(Key::Preference, "never").unwrap_err(),
             "unknown value \"never\", expected one of: none, avoid, omit"
+        );
+    }
+
+    #[test]
+    fn a_warning_does_not_put_off_a_kill_for_long() {
+        assert_eq!(parse(Key::Warn, "1min").unwrap().to_string(), "1min");
+        assert_eq!(
+            parse(Key::Warn, "61s").unwrap_err(),
+            "found \"61s\", expected a time span from 0 to 1min"
         );
     }
 

@@ -10,6 +10,7 @@ pub mod follow;
 pub mod marks;
 pub mod notify;
 pub mod preference;
+pub mod programs;
 pub mod syntax;
 pub mod unit_name;
 pub mod value;

@@ -3,8 +3,9 @@
 
 use super::super::ParameterKind;
 use super::*;
-use crate::policy::Assignment;
+use crate::policy::{Assignment, Machine};
 use proptest::prelude::*;
+use std::time::Duration;
 
 const PROGRAMS: [&str; 2] = ["biggest-leaf", "by-score"];
 const PATH: &str = "/etc/bpf-oomd/conf.d/50-user.toml";
@@ -150,7 +151,7 @@ root-too = true
 
 #[test]
 fn an_empty_string_takes_back_any_setting() {
-    let text = "[slice.'a.slice']\nenabled=''\npolicy=''\nkill=''\npreference=''\ncooldown=''\npressure=''\n";
+    let text = "[slice.'a.slice']\nenabled=''\npolicy=''\nkill=''\npreference=''\ncooldown=''\npressure=''\nwarn=''\n";
     let fragment = parse(text).unwrap();
     let section = &fragment.slices["a.slice"];
     assert_eq!(section.len(), Key::ALL.len());
@@ -211,7 +212,7 @@ fn what_is_no_toml_is_told_and_the_rest_is_read() {
             "5:9: string values must be quoted, expected literal string",
             "6:17: unclosed table, expected `]`",
             "7:3: key with no value, expected `=`",
-            "9:11: unknown setting \"x\", expected one of: enabled, policy, kill, cooldown, engine, min-available, min-swap",
+            "9:11: unknown setting \"x\", expected one of: enabled, policy, kill, cooldown, warn, engine, min-available, min-swap, nominate, pre-kill, pre-kill-timeout",
         ]
     );
     assert_eq!(
@@ -235,12 +236,12 @@ fn an_unknown_section_gets_a_suggestion() {
 fn an_unknown_setting_gets_a_suggestion() {
     assert_eq!(
         fault("[unit.\"a.service\"]\n  polcy = 'kernel'\n"),
-        "2:3: unknown setting \"polcy\", expected one of: enabled, policy, kill, preference, cooldown, pressure; did you \
+        "2:3: unknown setting \"polcy\", expected one of: enabled, policy, kill, preference, cooldown, warn, pressure; did you \
          mean \"policy\"?"
     );
     assert_eq!(
         fault("[defaults]\ncoldown = '1s'\n"),
-        "2:1: unknown setting \"coldown\", expected one of: enabled, policy, kill, cooldown, engine, min-available, min-swap; did you mean \"cooldown\"?"
+        "2:1: unknown setting \"coldown\", expected one of: enabled, policy, kill, cooldown, warn, engine, min-available, min-swap, nominate, pre-kill, pre-kill-timeout; did you mean \"cooldown\"?"
     );
 }
 
@@ -282,8 +283,8 @@ fn what_is_not_for_everything_is_refused_in_defaults() {
     assert_eq!(
         faults("[defaults]\npreference = 'omit'\npressure.stall = '1s'\n"),
         [
-            "2:1: \"preference\" is not for [defaults], expected one of: enabled, policy, kill, cooldown, engine, min-available, min-swap",
-            "3:1: \"pressure\" is not for [defaults], expected one of: enabled, policy, kill, cooldown, engine, min-available, min-swap",
+            "2:1: \"preference\" is not for [defaults], expected one of: enabled, policy, kill, cooldown, warn, engine, min-available, min-swap, nominate, pre-kill, pre-kill-timeout",
+            "3:1: \"pressure\" is not for [defaults], expected one of: enabled, policy, kill, cooldown, warn, engine, min-available, min-swap, nominate, pre-kill, pre-kill-timeout",
         ]
     );
 }
@@ -382,6 +383,39 @@ fn whose_pressure_it_is_can_be_said_of_slices_only() {
 }
 
 #[test]
+fn programs_before_a_kill_are_an_array_of_paths() {
+    let text = "[defaults]\nnominate = true\npre-kill = ['/usr/local/sbin/a', '/b c']\npre-kill-timeout = '1s'\n";
+    let fragment = parse(text).unwrap();
+    let mut machine = Machine::default();
+    machine.extend(&fragment.machine);
+    assert!(machine.nominate);
+    let programs: Vec<_> = machine.pre_kill.iter().map(|it| it.to_str()).collect();
+    assert_eq!(programs, [Some("/usr/local/sbin/a"), Some("/b c")]);
+    assert_eq!(machine.pre_kill_timeout, Duration::from_secs(1));
+    // An empty string takes back what earlier files say.
+    machine.extend(&parse("[defaults]\npre-kill = ''\n").unwrap().machine);
+    assert_eq!(machine.pre_kill.len(), 0);
+    assert_eq!(
+        faults(
+            "[defaults]\npre-kill = ['/a',\n  'b', 7, '/c/../d']\nnominate = 'yes'\npre-kill-timeout = '2min'\n[unit.'a.service']\npre-kill = ['/a']\n"
+        ),
+        [
+            "3:3: found \"b\", expected the absolute path of a program, without \"..\"",
+            "3:8: expected the path of a program as a string",
+            "3:11: found \"/c/../d\", expected the absolute path of a program, without \"..\"",
+            "4:12: found a string, expected true or false",
+            "5:20: found \"2min\", expected a time span from 0 to 1min",
+            "7:1: \"pre-kill\" is for [defaults] only",
+        ]
+    );
+    let many = "'/a', ".repeat(9);
+    assert_eq!(
+        fault(format!("[defaults]\npre-kill = [{many}]\n")),
+        "2:61: expected no more than 8 programs"
+    );
+}
+
+#[test]
 fn a_name_of_no_unit_is_told() {
     assert_eq!(
         faults(
@@ -405,7 +439,7 @@ fn a_name_without_quotes_is_told_and_what_is_below_is_read() {
         faults("[unit.sshd.service]\nkil = 'process'\n[slice.user.slice.pressure]\nstall = '1s'\n"),
         [
             "1:7: the name is not in quotes, expected [unit.\"sshd.service\"]",
-            "2:1: unknown setting \"kil\", expected one of: enabled, policy, kill, preference, cooldown, pressure; did you mean \
+            "2:1: unknown setting \"kil\", expected one of: enabled, policy, kill, preference, cooldown, warn, pressure; did you mean \
              \"kill\"?",
             "3:8: the name is not in quotes, expected [slice.\"user.slice\"]",
         ]

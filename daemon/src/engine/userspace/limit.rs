@@ -68,12 +68,22 @@ impl MachineMemory {
     /// Whether that is less than is said. Where memory and swap are said, both have to be short, and a machine without swap is short
     /// of it; where swap alone is said, there has to be some.
     pub(super) fn is_low(&self, said: &Machine) -> bool {
+        self.is_below(said, 1)
+    }
+
+    /// Whether it is less than half of that.
+    pub(super) fn is_very_low(&self, said: &Machine) -> bool {
+        self.is_below(said, 2)
+    }
+
+    /// Whether it is less than that part of what is said.
+    fn is_below(&self, said: &Machine, part: u64) -> bool {
         let memory = said
             .min_available
-            .map(|least| self.available < least.of(self.total));
+            .map(|least| self.available < least.of(self.total) / part);
         let swap = said
             .min_swap
-            .map(|least| self.swap_free < least.of(self.swap_total));
+            .map(|least| self.swap_free < least.of(self.swap_total) / part);
         match (memory, swap) {
             (Some(memory), Some(swap)) => memory && (swap || self.swap_total == 0),
             (Some(memory), None) => memory,

@@ -5,6 +5,7 @@
 //! unit's cgroup, which systemd-oomd keeps as well: how often it was chosen, and how many processes were killed. When the cgroup is empty
 //! and the numbers have grown, `Result=` is `oom-kill`, as it is when the kernel kills.
 
+use super::reading::Short;
 use std::os::fd::{AsFd, BorrowedFd};
 
 /// How often the cgroup was chosen.
@@ -28,15 +29,16 @@ fn add(cgroup: impl AsFd, name: &str, more: u64) {
     let before = rustix::fs::fgetxattr(&cgroup, name, &mut bytes).unwrap_or_default();
     let now = sum(&bytes[..before], more);
     let flags = rustix::fs::XattrFlags::empty();
-    let _ = rustix::fs::fsetxattr(&cgroup, name, now.as_bytes(), flags);
+    let _ = rustix::fs::fsetxattr(&cgroup, name, now.as_str().as_bytes(), flags);
 }
 
 /// A number in digits and another one.
-fn sum(digits: &[u8], more: u64) -> String {
+fn sum(digits: &[u8], more: u64) -> Short {
     let before: Option<u64> = str::from_utf8(digits)
         .ok()
         .and_then(|digits| digits.parse().ok());
-    before.unwrap_or_default().saturating_add(more).to_string()
+    let sum = before.unwrap_or_default().saturating_add(more);
+    Short::new(format_args!("{sum}"))
 }
 
 #[cfg(test)]
@@ -45,9 +47,13 @@ mod tests {
 
     #[test]
     fn what_is_no_number_counts_as_none() {
-        assert_eq!(sum(b"", 1), "1");
-        assert_eq!(sum(b"41", 1), "42");
-        assert_eq!(sum(b"x", 3), "3");
-        assert_eq!(sum(&[0xff], 3), "3");
+        for (before, more, expected) in [
+            (&b""[..], 1, "1"),
+            (b"41", 1, "42"),
+            (b"x", 3, "3"),
+            (&[0xff], 3, "3"),
+        ] {
+            assert_eq!(sum(before, more).as_str(), expected);
+        }
     }
 }

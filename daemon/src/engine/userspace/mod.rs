@@ -4,31 +4,42 @@
 //!
 //! | file | what it is about | touches the system |
 //! |---|---|---|
-//! | `enforcer` | what is watched, and what is done when it tells something | by the others |
+//! | `enforcer` | what is watched, what is done when it tells something, and who is killed | by the others |
 //! | `sources` | pressure triggers, a timer, and waiting for them | yes |
 //! | `place` | a cgroup and its files | yes |
+//! | `watched` | a domain with all that is looked at when it stalls | yes |
+//! | `held` | processes that cannot become others | yes |
 //! | `kill` | killing | yes |
+//! | `nominee` | whom the kernel's killer takes if it is faster | yes |
+//! | `reading` | reading without asking for memory | yes |
 //! | `resident` | the daemon's own memory | yes |
 //! | `mark` | what systemd is told of it | yes |
 //! | `guard` | whether a stall is an OOM | no |
 //! | `limit` | whether a limit is about to be one, and whether the machine's memory is low | no |
 //! | `said` | what is said about a cgroup, and what it inherits | no |
+//! | `pending` | victims that have time before they are killed | no |
 //! | `aftermath` | victims that are on their way out, and cooldowns | no |
 //! | `text` | what the kernel's files say | no |
 
 mod aftermath;
 mod enforcer;
 mod guard;
+mod held;
 mod kill;
 mod limit;
 mod mark;
+mod nominee;
+mod pending;
 mod place;
+mod reading;
 mod resident;
 mod said;
 mod sources;
 mod text;
+mod watched;
 
 pub(super) use kill::can_release;
+pub use nominee::give_back_nominations;
 pub use said::DEFAULT_PRESSURE;
 
 use super::parameters::Parameters;
@@ -47,15 +58,16 @@ use enforcer::Enforcer;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::time::{ClockId, clock_gettime};
-use sources::Sources;
+use sources::{AT_A_TIME, Sources};
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
-use tracing::{error, warn};
+use tracing::{debug, error, warn};
 
 /// Why this engine cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -96,14 +108,16 @@ impl Works {
     }
 
     fn run(&self) {
+        // Its triggers are made by others.
+        if let Err(error) = nominee::without_resource_capability() {
+            debug!("nominated processes may not lower their oom_score_adj again: {error}");
+        }
+        let mut happened = Vec::with_capacity(AT_A_TIME);
         while !self.stop.load(Ordering::Acquire) {
-            let happened = match self.sources.wait() {
-                Ok(happened) => happened,
-                Err(error) => {
-                    error!("Nothing is enforced any more: {error}");
-                    return;
-                }
-            };
+            if let Err(error) = self.sources.wait(&mut happened) {
+                error!("Nothing is enforced any more: {error}");
+                break;
+            }
             let mut enforcer = self.enforcer();
             enforcer.act_on(&self.sources, &happened);
             if enforcer.has_events() {
@@ -111,16 +125,17 @@ impl Works {
                 let _ = rustix::io::write(&self.done, &1u64.to_ne_bytes());
             }
         }
+        self.enforcer().end();
     }
 }
 
 impl UserspaceEngine {
-    /// An engine with nothing attached, on a kernel that can do this.
+    /// An engine with nothing attached, on a kernel that can do this. `state` is the directory of what is kept over a restart.
     ///
     /// # Errors
     ///
     /// Without the privilege to use BPF, or without memory, descriptors or threads.
-    pub fn new(facts: &KernelFacts, tree: Tree) -> Result<Self, StartError> {
+    pub fn new(facts: &KernelFacts, tree: Tree, state: &Path) -> Result<Self, StartError> {
         let shared = SharedMaps::new()?;
         let done =
             eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(io::Error::from)?;
@@ -135,7 +150,7 @@ impl UserspaceEngine {
             .map_err(io::Error::from)?;
         }
         let works = Arc::new(Works {
-            enforcer: Mutex::new(Enforcer::new(tree)),
+            enforcer: Mutex::new(Enforcer::new(tree, state)?),
             sources: Sources::new()?,
             done,
             stop: AtomicBool::new(false),
@@ -259,12 +274,17 @@ impl Engine for UserspaceEngine {
     fn set_machine(&mut self, machine: &Machine) -> Result<(), TriggerError> {
         self.works
             .enforcer()
-            .set_machine(&self.works.sources, *machine)
+            .set_machine(&self.works.sources, machine)
             .map_err(|error| TriggerError(format!("the machine's memory is not watched: {error}")))
     }
 
     fn pressure_by_default(&self, id: CgroupId) -> Option<Pressure> {
         self.works.enforcer().pressure_by_default(id)
+    }
+
+    fn programs_ended(&mut self, victim: CgroupId) {
+        self.works.enforcer().programs_ended(victim);
+        self.works.sources.ring();
     }
 
     fn watch(&self, id: CgroupId) -> Result<Option<Watch>, TriggerError> {

@@ -2,12 +2,14 @@
 //! A cgroup that is kept open, with where it is, and the files in it.
 
 use super::limit::Limited;
+use super::reading::{Room, open_in};
 use super::said::{Chain, Link};
 use super::text;
 use crate::cgroup::Tree;
 use crate::policy::CgroupId;
-use rustix::fs::{Dir, FileType, Mode, OFlags};
-use std::io::{self, Read};
+use rustix::fs::{FileType, Mode, OFlags, RawDir};
+use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// A cgroup. One that was removed stays open, and its files cannot be read any more.
@@ -18,6 +20,8 @@ pub(super) struct Place {
     pub(super) path: String,
     pub(super) chain: Chain,
     directory: OwnedFd,
+    /// What tells its memory use.
+    usage: Option<OwnedFd>,
 }
 
 impl Place {
@@ -37,10 +41,15 @@ impl Place {
             return Err(gone());
         }
         let chain = chain(tree, &path).ok_or_else(gone)?;
+        let of_usage = match id {
+            CgroupId::SYSTEM => "memory.stat",
+            _ => "memory.current",
+        };
         Ok(Place {
             id,
             path,
             chain,
+            usage: open_in(directory.as_fd(), of_usage),
             directory,
         })
     }
@@ -55,57 +64,45 @@ impl Place {
         file_in(self.directory(), name, how)
     }
 
-    /// Reads a file in it. Empty if that is not possible: the root cgroup has not all files, and what is gone has none.
-    pub(super) fn text(&self, name: &str) -> String {
-        read_in(self.directory(), name)
-    }
-
     /// Its memory use, in bytes. That of the system is what the programs count there: processes and page cache.
     pub(super) fn usage(&self) -> u64 {
+        let mut room = Room::new();
+        let Some(file) = &self.usage else {
+            return 0;
+        };
+        let said = room.read(file);
         if self.id == CgroupId::SYSTEM {
-            let stat = self.text("memory.stat");
-            let of = |name| text::number(&stat, name).unwrap_or_default();
+            let of = |name| text::number(said, name).unwrap_or_default();
             return of("anon") + of("file");
         }
-        text::limit(&self.text("memory.current")).unwrap_or_default()
+        text::limit(said).unwrap_or_default()
     }
 
-    /// Whether it or something above it uses more than its memory.high.
-    pub(super) fn is_held_back(&self, tree: &Tree) -> bool {
-        let mut path = self.path.as_str();
-        loop {
-            if let Ok((directory, _)) = tree.open_cgroup(path)
-                && is_over_high(directory.as_fd())
-            {
-                return true;
-            }
-            match path.rfind('/') {
-                Some(end) if end > 0 => path = &path[..end],
-                _ => return false,
-            }
-        }
-    }
-
-    /// Whether something in it does.
+    /// Whether something in it uses more than its memory.high.
     pub(super) fn holds_back_inside(&self) -> bool {
-        below(self.directory(), &mut |directory| is_over_high(directory))
+        below(self.directory(), &mut |directory| {
+            let mut room = Room::new();
+            let Some(high) = text::limit(room.read_in(directory, "memory.high")) else {
+                return false;
+            };
+            let usage = text::limit(room.read_in(directory, "memory.current"));
+            usage.is_some_and(|usage| usage > high)
+        })
     }
 
-    /// The ids of cgroups in it, itself included, that reached their limits and are about to run out, the lowest first. `swap_free` is
-    /// the machine's.
-    pub(super) fn out_of_memory(&self, swap_free: u64) -> Vec<CgroupId> {
-        let mut found = Vec::new();
+    /// Shows the ids of cgroups in it, itself included, that reached their limits and are about to run out, the lowest first.
+    /// `swap_free` is the machine's.
+    pub(super) fn out_of_memory(&self, swap_free: u64, found: &mut dyn FnMut(CgroupId)) {
         let mut look = |directory: BorrowedFd<'_>| {
             if is_out(directory, swap_free)
                 && let Ok(status) = rustix::fs::fstat(directory)
             {
-                found.push(CgroupId(status.st_ino));
+                found(CgroupId(status.st_ino));
             }
             false
         };
         below(self.directory(), &mut look);
         look(self.directory());
-        found
     }
 }
 
@@ -132,30 +129,23 @@ pub(super) fn file_in(directory: BorrowedFd<'_>, name: &str, how: OFlags) -> io:
     Ok(file)
 }
 
-/// Reads a file, or what can be read of it.
-pub(super) fn read_in(directory: BorrowedFd<'_>, name: &str) -> String {
-    let mut text = String::new();
-    if let Ok(file) = file_in(directory, name, OFlags::RDONLY) {
-        // What was read before an error is text too, and what is missing in it counts as not said.
-        let _ = std::fs::File::from(file).read_to_string(&mut text);
-    }
-    text
-}
-
 /// Shows every cgroup below one to `look`, those inside before what they are in, until it returns true. Returns whether it did.
 pub(super) fn below(
     directory: BorrowedFd<'_>,
     look: &mut dyn FnMut(BorrowedFd<'_>) -> bool,
 ) -> bool {
-    let Ok(entries) = Dir::read_from(directory) else {
+    let how = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    // Opened anew: who reads a directory moves on in it.
+    let Ok(entries) = rustix::fs::openat(directory, ".", how, Mode::empty()) else {
         return false;
     };
-    for entry in entries.flatten() {
+    let mut room = [MaybeUninit::uninit(); 2048];
+    let mut entries = RawDir::new(entries, &mut room);
+    while let Some(Ok(entry)) = entries.next() {
         let name = entry.file_name();
         if entry.file_type() != FileType::Directory || name == c"." || name == c".." {
             continue;
         }
-        let how = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         // Gone meanwhile: nothing is lost.
         if let Ok(child) = rustix::fs::openat(directory, name, how, Mode::empty())
             && (below(child.as_fd(), look) || look(child.as_fd()))
@@ -166,20 +156,14 @@ pub(super) fn below(
     false
 }
 
-fn is_over_high(directory: BorrowedFd<'_>) -> bool {
-    let Some(high) = text::limit(&read_in(directory, "memory.high")) else {
-        return false;
-    };
-    text::limit(&read_in(directory, "memory.current")).is_some_and(|usage| usage > high)
-}
-
 fn is_out(directory: BorrowedFd<'_>, swap_free: u64) -> bool {
-    let bytes = |name| text::limit(&read_in(directory, name));
+    let mut room = Room::new();
+    let mut bytes = |name| text::limit(room.read_in(directory, name));
     let (Some(limit), Some(usage)) = (bytes("memory.max"), bytes("memory.current")) else {
         return false;
     };
     let used = bytes("memory.swap.current").unwrap_or_default();
     let swap = bytes("memory.swap.max").map_or(u64::MAX, |most| most.saturating_sub(used));
-    let stat = read_in(directory, "memory.stat");
-    Limited::new(limit, usage, swap.min(swap_free), &stat).is_out()
+    let stat = room.read_in(directory, "memory.stat");
+    Limited::new(limit, usage, swap.min(swap_free), stat).is_out()
 }

@@ -73,25 +73,29 @@ impl Said {
             .unwrap_or(DEFAULT_COOLDOWN)
     }
 
-    /// The attachments that are asked for a victim when a domain is out of memory, in their order. None are asked where the kernel
-    /// decides; a cgroup without an attachment is passed by.
-    pub(super) fn asked<'a, P>(
+    /// How long a victim has to end by itself.
+    pub(super) fn warn(&self, victim: &Chain) -> Duration {
+        self.nearest(victim, |said| said.warn).unwrap_or_default()
+    }
+
+    /// Shows the attachments that are asked for a victim when a domain is out of memory, in their order. None are asked where the
+    /// kernel decides; a cgroup without an attachment is passed by.
+    pub(super) fn asked<P>(
         &self,
         domain: &Chain,
-        attachments: &'a HashMap<CgroupId, P>,
-    ) -> Vec<(CgroupId, &'a P)> {
+        attachments: &HashMap<CgroupId, P>,
+        take: &mut dyn FnMut(CgroupId, &P),
+    ) {
         let mut decider = None;
-        let mut asked = Vec::new();
         for id in domain.ids() {
             decider = decider.or_else(|| self.0.get(&id)?.decider);
             if decider == Some(Decider::Kernel) {
                 break;
             }
             if let Some(program) = attachments.get(&id) {
-                asked.push((id, program));
+                take(id, program);
             }
         }
-        asked
     }
 
     /// When a stall of a cgroup is an OOM. The outer None says that nobody says anything of it.
@@ -176,6 +180,7 @@ mod tests {
                 OwnSettings {
                     kill: Some(Kill::Process),
                     cooldown: Some(Duration::from_secs(1)),
+                    warn: Some(Duration::from_secs(2)),
                     ..OwnSettings::default()
                 },
             ),
@@ -192,6 +197,20 @@ mod tests {
         assert_eq!(said.cooldown(&unit()), Duration::from_secs(1));
         assert_eq!(Said::default().cooldown(&unit()), DEFAULT_COOLDOWN);
         assert_eq!(Said::default().kill(&unit()), Kill::Cgroup);
+        assert_eq!(said.warn(&unit()), Duration::from_secs(2));
+        assert_eq!(Said::default().warn(&unit()), Duration::ZERO);
+    }
+
+    fn asked<'a>(
+        said: &Said,
+        domain: &Chain,
+        attachments: &HashMap<CgroupId, &'a str>,
+    ) -> Vec<(CgroupId, &'a str)> {
+        let mut asked = Vec::new();
+        said.asked(domain, attachments, &mut |id, program| {
+            asked.push((id, *program));
+        });
+        asked
     }
 
     fn decided(decider: Decider) -> OwnSettings {
@@ -204,14 +223,14 @@ mod tests {
     #[test]
     fn attachments_are_asked_upwards() {
         let attachments = HashMap::from([(UNIT.id, "a"), (CgroupId::SYSTEM, "b")]);
-        let expected = vec![(UNIT.id, &"a"), (CgroupId::SYSTEM, &"b")];
-        assert_eq!(Said::default().asked(&unit(), &attachments), expected);
+        let expected = vec![(UNIT.id, "a"), (CgroupId::SYSTEM, "b")];
+        assert_eq!(asked(&Said::default(), &unit(), &attachments), expected);
         // What is said of a slice above does not count for a unit with a program of its own.
         let said = said(&[
             (UNIT.id, decided(Decider::Program)),
             (SLICE.id, decided(Decider::Kernel)),
         ]);
-        assert_eq!(said.asked(&unit(), &attachments), expected);
+        assert_eq!(asked(&said, &unit(), &attachments), expected);
     }
 
     #[test]
@@ -219,7 +238,7 @@ mod tests {
         let attachments = HashMap::from([(CgroupId::SYSTEM, "b")]);
         for place in [UNIT, SLICE, SYSTEM] {
             let said = said(&[(place.id, decided(Decider::Kernel))]);
-            assert_eq!(said.asked(&unit(), &attachments), [], "{place:?}");
+            assert_eq!(asked(&said, &unit(), &attachments), [], "{place:?}");
         }
     }
 

@@ -14,6 +14,7 @@ use rustix::time::{
     timerfd_settime,
 };
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
@@ -37,6 +38,9 @@ pub(super) struct Sources {
     timer: OwnedFd,
     bell: OwnedFd,
 }
+
+/// How much can be told at a time.
+pub(super) const AT_A_TIME: usize = 64;
 
 /// The tokens of the timer and the bell.
 pub(super) const TIMER: u64 = 0;
@@ -69,6 +73,12 @@ impl Sources {
         Ok(())
     }
 
+    /// The same of what becomes readable.
+    pub(super) fn add_readable(&self, file: impl AsFd, token: u64) -> io::Result<()> {
+        epoll::add(&self.epoll, file, EventData::new_u64(token), EventFlags::IN)?;
+        Ok(())
+    }
+
     /// Does not tell any more, though the file stays open.
     pub(super) fn remove(&self, file: impl AsFd) {
         // One that is not there need not be removed.
@@ -96,36 +106,32 @@ impl Sources {
         Ok(())
     }
 
-    /// Waits until something happens.
-    pub(super) fn wait(&self) -> io::Result<Vec<Happened>> {
-        let mut events = Vec::with_capacity(64);
-        loop {
-            match epoll::wait(
-                &self.epoll,
-                rustix::buffer::spare_capacity(&mut events),
-                None,
-            ) {
-                Ok(_) => break,
+    /// Waits until something happens, and says what in place of what is in `happened`. If there is room in it, no memory is asked for.
+    pub(super) fn wait(&self, happened: &mut Vec<Happened>) -> io::Result<()> {
+        let mut room = [MaybeUninit::uninit(); AT_A_TIME];
+        let events = loop {
+            match epoll::wait(&self.epoll, &mut room, None) {
+                Ok((events, _)) => break events,
                 Err(rustix::io::Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
             }
-        }
-        let happened = events.iter().map(|event| {
+        };
+        happened.clear();
+        happened.extend(events.iter().map(|event| {
             let (token, flags) = (event.data.u64(), event.flags);
             Happened {
                 token,
                 fired: flags.intersects(EventFlags::PRI | EventFlags::IN),
                 failed: flags.intersects(EventFlags::ERR | EventFlags::HUP),
             }
-        });
-        let happened: Vec<_> = happened.collect();
+        }));
         for (token, file) in [(TIMER, &self.timer), (BELL, &self.bell)] {
             if happened.iter().any(|it| it.token == token) {
                 // Nothing is read if it was set anew meanwhile.
                 let _ = rustix::io::read(file, &mut [0; 8]);
             }
         }
-        Ok(happened)
+        Ok(())
     }
 }
 
@@ -166,6 +172,16 @@ mod tests {
     use rustix::pipe::{PipeFlags, pipe_with};
     use std::time::Instant;
 
+    fn wait(sources: &Sources) -> Vec<Happened> {
+        let mut happened = Vec::new();
+        sources.wait(&mut happened).unwrap();
+        happened
+    }
+
+    fn tokens(sources: &Sources) -> Vec<u64> {
+        wait(sources).iter().map(|it| it.token).collect()
+    }
+
     #[test]
     fn a_trigger_is_written_in_microseconds() {
         let text = |pressure: &str| trigger_text(&Pressure::parse(pressure).unwrap().trigger);
@@ -178,13 +194,10 @@ mod tests {
         let sources = Sources::new().unwrap();
         sources.ring();
         sources.ring();
-        let happened = sources.wait().unwrap();
-        let tokens: Vec<u64> = happened.iter().map(|it| it.token).collect();
-        assert_eq!(tokens, [BELL]);
+        assert_eq!(tokens(&sources), [BELL]);
         let soon = super::super::now() + Duration::from_millis(20);
         sources.set_timer(Some(soon)).unwrap();
-        let tokens: Vec<u64> = sources.wait().unwrap().iter().map(|it| it.token).collect();
-        assert_eq!(tokens, [TIMER]);
+        assert_eq!(tokens(&sources), [TIMER]);
         assert!(super::super::now() >= soon);
     }
 
@@ -194,7 +207,7 @@ mod tests {
         let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).unwrap();
         sources.add(&reader, FIRST_TOKEN).unwrap();
         drop(writer);
-        let happened = sources.wait().unwrap();
+        let happened = wait(&sources);
         let expected = Happened {
             token: FIRST_TOKEN,
             fired: false,
@@ -204,7 +217,6 @@ mod tests {
         sources.remove(&reader);
         sources.ring();
         let before = Instant::now();
-        let tokens: Vec<u64> = sources.wait().unwrap().iter().map(|it| it.token).collect();
-        assert_eq!(tokens, [BELL], "after {:?}", before.elapsed());
+        assert_eq!(tokens(&sources), [BELL], "after {:?}", before.elapsed());
     }
 }

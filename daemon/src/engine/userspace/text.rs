@@ -50,11 +50,29 @@ pub(super) fn kilobytes(text: &str, name: &str) -> Option<u64> {
     })
 }
 
-/// The ids of processes in a `cgroup.procs`. 0 stands for one of another pid namespace.
-pub(super) fn processes(text: &str) -> impl Iterator<Item = u32> {
-    text.lines()
-        .filter_map(|line| line.parse().ok())
-        .filter(|pid| *pid != 0)
+/// The ids of processes in a `cgroup.procs` that is read part by part.
+#[derive(Debug, Default)]
+pub(super) struct Ids {
+    /// The digits of one that the next part may have more of.
+    begun: u32,
+}
+
+impl Ids {
+    /// Takes the next part. 0 stands for a process of another pid namespace.
+    pub(super) fn read(&mut self, part: &[u8], look: &mut dyn FnMut(u32)) {
+        for byte in part {
+            match byte {
+                b'0'..=b'9' => {
+                    let digit = u32::from(byte - b'0');
+                    self.begun = self.begun.wrapping_mul(10).wrapping_add(digit);
+                }
+                _ => match std::mem::take(&mut self.begun) {
+                    0 => {}
+                    id => look(id),
+                },
+            }
+        }
+    }
 }
 
 /// Where a process is in the tree of version 2, in its `/proc/PID/cgroup`.
@@ -109,7 +127,12 @@ mod tests {
 
     #[test]
     fn processes_of_other_namespaces_have_no_id() {
-        assert_eq!(processes("12\n0\n7\n").collect::<Vec<_>>(), [12, 7]);
+        let mut found = Vec::new();
+        let mut ids = Ids::default();
+        for part in ["1", "2\n0\n7", "\n", "3456\n"] {
+            ids.read(part.as_bytes(), &mut |id| found.push(id));
+        }
+        assert_eq!(found, [12, 7, 3456]);
         assert_eq!(
             cgroup_of("1:name=x:/y\n0::/a.slice/b.service\n"),
             Some("/a.slice/b.service")
