@@ -12,6 +12,7 @@
 //! | `churn=SIZE` | allocates, touches and frees that much again and again, forever |
 //! | `direct=PATH` | reads from a disk or a file again and again, past the page cache, forever |
 //! | `fork=N` | makes N children; they and this process go on with the next step |
+//! | `deaf` | does not end by SIGTERM any more |
 //! | `uid=N` | becomes that user, in its group alone |
 //! | `mkdir=PATH` | makes a directory |
 //! | `enter=PATH` | moves itself into the cgroup with that directory |
@@ -60,6 +61,7 @@ fn run(step: &str, kept: &mut Vec<Mapping>) -> io::Result<Next> {
     let (name, value) = step.split_once('=').unwrap_or((step, ""));
     match name {
         "adj" => fs::write("/proc/self/oom_score_adj", value)?,
+        "deaf" => ignore_term(),
         "anon" => kept.push(touch(map(size(value)?, libc::MAP_PRIVATE)?)),
         "free" => unmap(kept.pop().ok_or_else(|| invalid("nothing to free"))?),
         "shared" => kept.push(touch(map(size(value)?, libc::MAP_SHARED)?)),
@@ -260,6 +262,11 @@ fn only_usr1() -> libc::sigset_t {
 fn block_usr1() {
     // SAFETY: a valid set; the old one is not asked for. Fails only for an unknown first argument.
     unsafe { libc::sigprocmask(libc::SIG_BLOCK, &only_usr1(), ptr::null_mut()) };
+}
+
+fn ignore_term() {
+    // SAFETY: no handler is installed. Fails only for an unknown signal.
+    unsafe { libc::signal(libc::SIGTERM, libc::SIG_IGN) };
 }
 
 fn wait_usr1() -> io::Result<()> {

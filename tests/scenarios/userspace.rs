@@ -3,6 +3,10 @@
 //!
 //! A test target of its own, for a machine with a stock kernel (`tests/vm/run --stock 6.12 -- userspace --test-threads=1`).
 
+mod before_a_kill;
+mod memory_is_gone;
+mod nominate;
+
 use std::time::Duration;
 
 use bpf_oomd::events::kill::KILL_MESSAGE_ID;

@@ -2,11 +2,13 @@
 //! BPF objects of the tests: loaded or refused, and their global variables by name.
 
 use std::ffi::{CStr, CString};
+use std::path::Path;
 use std::ptr::NonNull;
 use std::sync::{Mutex, PoisonError};
 
 use libbpf_rs::{
     AsRawLibbpf, Map, MapCore, Object, ObjectBuilder, PrintLevel, ProgramInput, ProgramMut,
+    UprobeOpts,
 };
 
 /// What libbpf said since [`load`] began: with the verifier's reasons when the kernel refused a program.
@@ -54,6 +56,23 @@ impl Program {
         self.program(name)
             .attach()
             .unwrap_or_else(|error| panic!("attach {name}: {error}"))
+    }
+
+    /// Attaches a program to the beginning of a function in a library, whoever calls it, as long as the link is kept.
+    #[track_caller]
+    pub fn attach_to_function(
+        &self,
+        name: &str,
+        library: &Path,
+        function: &str,
+    ) -> libbpf_rs::Link {
+        let at = UprobeOpts {
+            func_name: Some(function.to_owned()),
+            ..UprobeOpts::default()
+        };
+        self.program(name)
+            .attach_uprobe_with_opts(-1, library, 0, at)
+            .unwrap_or_else(|error| panic!("attach {name} to {function}: {error}"))
     }
 
     /// Runs a `SEC("syscall")` program once and returns its return value.
