@@ -297,8 +297,8 @@ impl Manager {
             .collect()
     }
 
-    /// What there is and what has been counted since the daemon was started: "units" that run, "attachments", "watched" for pressure,
-    /// "kills" by policies, "kernel-kills", "stalls" without a kill by a policy, "lost-records".
+    /// What there is and what has been counted since the service was started, which a restart does not begin anew: "units" that run,
+    /// "attachments", "watched" for pressure, "kills" by policies, "kernel-kills", "stalls" without a kill by a policy, "lost-records".
     #[zbus(property(emits_changed_signal = "false"))]
     fn counters(&self, #[zbus(header)] call: Option<Header<'_>>) -> BTreeMap<&'static str, u64> {
         let counters = self.calls.shown_to(call.as_ref()).counters;

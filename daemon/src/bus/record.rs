@@ -15,7 +15,7 @@ pub const KILL_KEYS: [(&str, &str, &str); 29] = [
     (
         "id",
         "t",
-        "its number, which counts from 1 since the daemon was started",
+        "its number, which counts from 1 since the service was started and goes on when it is restarted",
     ),
     ("time_usec", "t", "when, in microseconds of CLOCK_REALTIME"),
     (
@@ -123,7 +123,7 @@ pub(super) fn record(kill: &NumberedKill) -> Record {
     put(to, "boottime_usec", kill.boottime_usec);
     put(to, "killer", kill.killer.name());
     put(to, "policy", kill.policy.clone());
-    put(to, "reason", kill.reason);
+    put(to, "reason", kill.reason.clone().into_owned());
     put_if(to, "unit", kill.unit.clone());
     put_if(to, "user_unit", kill.user_unit.clone());
     put_if(to, "cgroup", kill.cgroup.clone());
@@ -169,7 +169,7 @@ pub(super) mod tests {
             boottime_usec: 2,
             killer: Killer::Policy,
             policy: "p".into(),
-            reason: "pressure",
+            reason: "pressure".into(),
             unit: Some("user@1.service".into()),
             user_unit: Some("x.service".into()),
             cgroup: Some("/x".into()),

@@ -6,7 +6,7 @@ mod cost;
 
 use super::unit::UNIT;
 use super::*;
-use crate::core::{Counters, PolicyShown, UnitShown};
+use crate::core::{Counters, NumberedKill, PolicyShown, UnitShown};
 use crate::policy::{Kill, Policy, Preference};
 use futures_util::StreamExt;
 use std::collections::HashMap;
@@ -23,6 +23,18 @@ struct Core {
 }
 
 impl Core {
+    /// Keeps one more kill, and returns its number.
+    fn kill(&self) -> u64 {
+        let last = self.history.after(0).last().map_or(0, |kill| kill.id);
+        let record = record::tests::everything();
+        let kill = NumberedKill {
+            id: last + 1,
+            record,
+        };
+        self.history.push(Arc::new(kill));
+        last + 1
+    }
+
     /// From now on, systemd says that there is `late`, and nothing else that is not shown.
     fn learn(&mut self, late: &'static str) {
         let mut questions = self.questions.take().unwrap();
@@ -409,7 +421,7 @@ fn every_kill_is_told_once_and_in_order_and_is_kept() {
         // Two at once, and one more.
         for kills in [2, 1] {
             for _ in 0..kills {
-                let id = scene.core.history.push(record::tests::everything());
+                let id = scene.core.kill();
                 scene.core.shown.send_modify(|shown| shown.last_kill = id);
             }
             tokio::task::yield_now().await;

@@ -181,7 +181,7 @@ impl Unit {
         Ok(self.shown(call.as_ref())?.watched)
     }
 
-    /// How often it was a victim since the daemon was started.
+    /// How often it was a victim since the service was started. A restart does not begin anew.
     #[zbus(property)]
     fn kills(&self, #[zbus(header)] call: Option<Header<'_>>) -> Result<u64, Error> {
         Ok(self.shown(call.as_ref())?.kills)

@@ -22,6 +22,8 @@ pub(super) enum Subject {
     Kernel,
     /// What is kept for the next daemon, or was left by an earlier one.
     Kept,
+    /// The kills that are kept for the next daemon.
+    Kills,
     /// A unit.
     Unit(String),
 }
@@ -34,6 +36,7 @@ impl fmt::Display for Subject {
             Subject::Bus => "D-Bus",
             Subject::Kernel => "kernel",
             Subject::Kept => "kept attachments",
+            Subject::Kills => "kept kills",
             Subject::Unit(name) => name,
         })
     }
@@ -107,7 +110,8 @@ fn unit(subject: &Subject) -> Option<&str> {
         | Subject::RunTime
         | Subject::Bus
         | Subject::Kernel
-        | Subject::Kept => None,
+        | Subject::Kept
+        | Subject::Kills => None,
     }
 }
 

@@ -2,14 +2,15 @@
 //! The last kills, for those who ask and those who wait for the next one.
 
 use crate::events::record::KillRecord;
+use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// How many kills are kept.
 pub const KILLS_KEPT: usize = 1024;
 
-/// A kill with its number, which counts from 1 since the daemon was started.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A kill with its number, which counts from 1 since the service was started, and goes on when it is restarted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NumberedKill {
     /// The number.
     pub id: u64,
@@ -27,7 +28,6 @@ pub struct History {
 struct Kept {
     /// Its room is there from the beginning: when memory is short is when it is needed.
     kills: VecDeque<Arc<NumberedKill>>,
-    last: u64,
 }
 
 impl Default for History {
@@ -35,7 +35,6 @@ impl Default for History {
         History {
             kept: Mutex::new(Kept {
                 kills: VecDeque::with_capacity(KILLS_KEPT),
-                last: 0,
             }),
         }
     }
@@ -47,16 +46,21 @@ impl History {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// One more. Returns its number.
-    pub(crate) fn push(&self, record: KillRecord) -> u64 {
+    /// One more.
+    pub(crate) fn push(&self, kill: Arc<NumberedKill>) {
         let mut kept = self.lock();
-        kept.last += 1;
         if kept.kills.len() == KILLS_KEPT {
             kept.kills.pop_front();
         }
-        let id = kept.last;
-        kept.kills.push_back(Arc::new(NumberedKill { id, record }));
-        id
+        kept.kills.push_back(kill);
+    }
+
+    /// All that will be kept when this one is added.
+    pub(crate) fn with(&self, kill: &Arc<NumberedKill>) -> Vec<Arc<NumberedKill>> {
+        let kept = self.lock();
+        let first = (kept.kills.len() + 1).saturating_sub(KILLS_KEPT);
+        let kills = kept.kills.iter().skip(first).chain([kill]);
+        kills.cloned().collect()
     }
 
     /// Those after the one with that number, oldest first, as far as they are kept.
@@ -86,17 +90,17 @@ impl History {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::events::record::Killer;
 
-    fn record(time_usec: u64) -> KillRecord {
+    pub(crate) fn record(time_usec: u64) -> KillRecord {
         KillRecord {
             time_usec,
             boottime_usec: 1,
             killer: Killer::Policy,
             policy: "p".into(),
-            reason: "limit",
+            reason: "limit".into(),
             unit: None,
             user_unit: None,
             cgroup: None,
@@ -119,6 +123,11 @@ mod tests {
         }
     }
 
+    fn push(history: &History, id: u64, time_usec: u64) {
+        let record = record(time_usec);
+        history.push(Arc::new(NumberedKill { id, record }));
+    }
+
     fn ids(kills: &[Arc<NumberedKill>]) -> Vec<u64> {
         kills.iter().map(|kill| kill.id).collect()
     }
@@ -128,7 +137,7 @@ mod tests {
         let history = History::default();
         let room = history.lock().kills.capacity();
         for time in 1..=3000 {
-            assert_eq!(history.push(record(time)), time);
+            push(&history, time, time);
         }
         assert_eq!(history.lock().kills.capacity(), room);
         let all = ids(&history.since(0, usize::MAX));
@@ -142,8 +151,8 @@ mod tests {
     #[test]
     fn of_those_since_a_time_the_newest_are_told() {
         let history = History::default();
-        for time in [10, 20, 30, 25] {
-            history.push(record(time));
+        for (id, time) in (1..).zip([10, 20, 30, 25]) {
+            push(&history, id, time);
         }
         assert_eq!(ids(&history.since(20, usize::MAX)), [2, 3, 4]);
         assert_eq!(ids(&history.since(25, 1)), [4]);

@@ -5,6 +5,7 @@
 //! resolved, [`plan`] compares them with what is attached, and the engine does the rest. An event that is
 //! lost, doubled or late therefore cannot leave a wrong state behind; the next one puts it right.
 
+mod chronicle;
 mod config_watch;
 mod faults;
 mod history;
@@ -29,7 +30,7 @@ use crate::cgroup::{Index, Tree};
 use crate::config::Configuration;
 use crate::engine::{AttachError, Engine, Event, Outcome, Stalled, TriggerError, Warning};
 use crate::events;
-use crate::events::record::{KillRecord, Killer};
+use crate::events::record::KillRecord;
 use crate::fault::{Fault, causes};
 use crate::policy::{
     Action, CgroupId, Desired, InForce, Key, OwnSettings, Policy, State, desired_attachments,
@@ -39,12 +40,12 @@ use crate::systemd::facts::{UnitFacts, Update};
 use crate::systemd::files::Files;
 use crate::systemd::unit_name;
 use bpf_oomd_bpf::{Parameter, policy_parameters};
+use chronicle::{Chronicle, Counted};
 use config_watch::ConfigWatch;
 use faults::{FaultBook, Faults, Subject};
 use pending::PendingKills;
 use refusals::Refusals;
 use run_time::RunTime;
-use shown::Victims;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -89,7 +90,9 @@ pub struct Core<E> {
     given_parameters: BTreeMap<&'static str, BTreeMap<String, u64>>,
     /// Cgroups that are watched for pressure.
     watched: BTreeSet<CgroupId>,
-    victims: Victims,
+    /// Since the service was started.
+    counted: Counted,
+    chronicle: Chronicle,
     pending: PendingKills,
     history: Arc<History>,
     /// As it was looked at last.
@@ -106,8 +109,8 @@ struct Attached {
 }
 
 impl<E: Engine> Core<E> {
-    /// A core that knows nothing yet but what was set at run time before the daemon was restarted, which is in the directory
-    /// `state`.
+    /// A core that knows nothing yet but what was set at run time, counted and told before the daemon was restarted, which is in the
+    /// directory `state`.
     pub fn new(
         engine: E,
         tree: Tree,
@@ -118,6 +121,11 @@ impl<E: Engine> Core<E> {
         let programs = engine.programs();
         let run_time = RunTime::load(state, programs, boottime::now());
         let units = Units::new(files, programs, run_time);
+        let (chronicle, past) = Chronicle::open(state);
+        let history = Arc::new(History::default());
+        for kill in past.kills {
+            history.push(Arc::new(kill));
+        }
         let found = engine.found();
         let attached = found.attachments.into_iter().map(|(id, in_force)| {
             let unit = String::new();
@@ -154,10 +162,14 @@ impl<E: Engine> Core<E> {
                 .collect(),
             given_parameters: BTreeMap::new(),
             watched: BTreeSet::new(),
-            victims: Victims::default(),
+            shown: Shown {
+                last_kill: past.counted.last,
+                ..Shown::default()
+            },
+            counted: past.counted,
+            chronicle,
+            history,
             pending: PendingKills::default(),
-            history: Arc::default(),
-            shown: Shown::default(),
             policies_stale: true,
         }
     }
@@ -308,6 +320,9 @@ impl<E: Engine> Core<E> {
         }
         for concern in self.engine.concerns() {
             faults.add(Subject::Kept, Fault::new(concern));
+        }
+        if let Some(fault) = self.chronicle.fault() {
+            faults.add(Subject::Kills, fault.clone());
         }
         // Without the bus nobody is reachable, and that is told already.
         if let (Some(fault), None) = (&self.unreachable, &self.bus_lost) {
@@ -531,6 +546,7 @@ impl<E: Engine> Core<E> {
 
     /// Takes what the engine has to tell.
     pub fn take_events(&mut self) {
+        let fault = self.chronicle.fault().cloned();
         // Each call says that what came of the one before is told.
         loop {
             let mut events = Vec::new();
@@ -555,6 +571,9 @@ impl<E: Engine> Core<E> {
             Ok(_) => {}
             Err(error) => error!("{error}"),
         }
+        if self.chronicle.fault() != fault.as_ref() {
+            self.tell_faults();
+        }
     }
 
     fn take_event(&mut self, event: Event) {
@@ -575,7 +594,9 @@ impl<E: Engine> Core<E> {
                 self.keep_kill(report.record(boottime::to_realtime));
             }
             Event::Stalled(stalled) => {
-                self.shown.counters.stalls += 1;
+                self.counted.stalls += 1;
+                let all = || self.history.after(0);
+                self.chronicle.add_stall(&self.counted, all);
                 self.tell_stall(stalled);
             }
             Event::KernelKill(kill) => {
@@ -604,17 +625,20 @@ impl<E: Engine> Core<E> {
 
     /// Keeps a kill for those who ask about it, and counts it.
     fn keep_kill(&mut self, kill: KillRecord) {
-        let counters = &mut self.shown.counters;
-        match kill.killer {
-            Killer::Policy => counters.kills += 1,
-            Killer::Kernel => counters.kernel_kills += 1,
-        }
-        if let Some(unit) = &kill.unit {
-            let loaded = &self.units.world().units;
-            self.victims.count(unit, |unit| loaded.contains_key(unit));
+        let kill = Arc::new(NumberedKill {
+            id: self.counted.last + 1,
+            record: kill,
+        });
+        let loaded = &self.units.world().units;
+        self.counted.kill(&kill, |unit| loaded.contains_key(unit));
+        if let Some(unit) = &kill.record.unit {
             self.units.stale.mark_alone(unit);
         }
-        self.shown.last_kill = self.history.push(kill);
+        // Nobody sees it before it is in the file, so that no other one ever has its number.
+        let all = || self.history.with(&kill);
+        self.chronicle.add_kill(&kill, &self.counted, all);
+        self.shown.last_kill = kill.id;
+        self.history.push(kill);
     }
 
     fn tell_stall(&mut self, stalled: Stalled) {

@@ -43,7 +43,7 @@ pub struct Shown {
     pub wakeups: u64,
 }
 
-/// What has been counted since the daemon was started, or is there now.
+/// What has been counted since the service was started, or is there now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Counters {
     /// Units that run.
@@ -87,7 +87,7 @@ pub struct UnitShown {
     pub pressure: Option<Pressure>,
     /// Whether it is watched for that.
     pub watched: bool,
-    /// How often it was a victim since the daemon was started.
+    /// How often it was a victim since the service was started.
     pub kills: u64,
 }
 
@@ -144,25 +144,6 @@ impl Stale {
     }
 }
 
-/// How often units were victims. Those that systemd has forgotten are forgotten when there are too many.
-#[derive(Debug, Default)]
-pub(super) struct Victims(BTreeMap<String, u64>);
-
-impl Victims {
-    const MOST: usize = 4096;
-
-    pub(super) fn count(&mut self, unit: &str, is_loaded: impl Fn(&str) -> bool) {
-        if self.0.len() >= Self::MOST && !self.0.contains_key(unit) {
-            self.0.retain(|unit, _| is_loaded(unit));
-        }
-        *self.0.entry(unit.to_owned()).or_default() += 1;
-    }
-
-    fn of(&self, unit: &str) -> u64 {
-        self.0.get(unit).copied().unwrap_or_default()
-    }
-}
-
 impl<E: Engine> Core<E> {
     /// What everybody may see now.
     pub fn shown(&mut self) -> &Shown {
@@ -174,8 +155,10 @@ impl<E: Engine> Core<E> {
             units: self.units.running() as u64,
             attachments: self.attached.len() as u64,
             watched: self.watched.len() as u64,
+            kills: self.counted.kills,
+            kernel_kills: self.counted.kernel_kills,
+            stalls: self.counted.stalls,
             lost_records: self.lost_events,
-            ..self.shown.counters
         };
         self.shown.wakeups = self.wakeups;
         if *self.shown.pending != self.pending.all() {
@@ -258,7 +241,7 @@ impl<E: Engine> Core<E> {
             cooldown: in_force.cooldown,
             pressure: world.pressure(unit),
             watched: id.is_some_and(|id| self.watched.contains(&id)),
-            kills: self.victims.of(unit),
+            kills: self.counted.victims.get(unit).copied().unwrap_or_default(),
         })
     }
 

@@ -40,9 +40,8 @@ impl Follower {
         loop {
             let mut kills = self.daemon.kills(since_usec, max).await?;
             let now = self.daemon.owner().await?;
-            // Another one numbers its kills anew.
             if now == owner {
-                self.seen.is_now(owner);
+                self.seen.is_now_and_knows(owner, &kills);
                 kills.retain(|kill| self.seen.is_new(kill));
                 return Ok(kills);
             }
@@ -88,6 +87,8 @@ pub(super) struct Seen {
     owner: Option<OwnedUniqueName>,
     /// The last kill that it told.
     id: u64,
+    /// When that was.
+    boottime_usec: Option<u64>,
 }
 
 impl Seen {
@@ -95,7 +96,19 @@ impl Seen {
         self.owner.as_ref() == Some(sender)
     }
 
-    /// That is the daemon now. Another one counts from 1 again.
+    /// That is the daemon now, and these are the kills that it knows. If the service was only restarted they have the numbers that they
+    /// had; otherwise it counts from 1 again.
+    fn is_now_and_knows(&mut self, owner: OwnedUniqueName, kills: &[Kill]) {
+        let is_last =
+            |kill: &Kill| kill.id == Some(self.id) && kill.boottime_usec == self.boottime_usec;
+        if kills.iter().any(is_last) {
+            self.owner = Some(owner);
+        } else {
+            self.is_now(owner);
+        }
+    }
+
+    /// That is the daemon now. What another one tells as it happens is new.
     fn is_now(&mut self, owner: OwnedUniqueName) {
         if !self.is_of(&owner) {
             self.owner = Some(owner);
@@ -108,7 +121,10 @@ impl Seen {
             return true;
         };
         let new = id > self.id;
-        self.id = self.id.max(id);
+        if new {
+            self.id = id;
+            self.boottime_usec = kill.boottime_usec;
+        }
         new
     }
 }
@@ -135,7 +151,27 @@ mod tests {
     }
 
     #[test]
-    fn a_daemon_that_was_started_again_counts_anew() {
+    fn a_daemon_that_was_restarted_goes_on_and_one_of_a_service_that_was_stopped_does_not() {
+        let at = |id, boottime_usec| Kill {
+            boottime_usec: Some(boottime_usec),
+            ..kill(id, "x.service")
+        };
+        let known = [at(2, 20), at(3, 30), at(4, 40)];
+        let news = |kills: &[Kill]| {
+            let mut seen = Seen::default();
+            seen.is_now_and_knows(owner(":1.5"), &known[..2]);
+            assert!(known[..2].iter().all(|kill| seen.is_new(kill)));
+            seen.is_now_and_knows(owner(":1.9"), kills);
+            assert!(seen.is_of(&owner(":1.9")));
+            kills.iter().filter(|kill| seen.is_new(kill)).count()
+        };
+        assert_eq!(news(&known), 1);
+        assert_eq!(news(&[at(1, 31), at(2, 32), at(3, 33)]), 3);
+        assert_eq!(news(&[]), 0);
+    }
+
+    #[test]
+    fn what_another_daemon_tells_as_it_happens_is_new() {
         let mut seen = Seen::default();
         seen.is_now(owner(":1.5"));
         assert!(seen.is_new(&kill(3, "x.service")));

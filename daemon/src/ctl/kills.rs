@@ -13,7 +13,7 @@ use super::{Outcome, Output, json};
 /// What is wanted.
 #[derive(Debug)]
 pub(super) struct Wanted<'a> {
-    /// Since when. None: since the daemon was started.
+    /// Since when. None: since the service was started.
     pub(super) since: Option<Moment>,
     /// How many at most. None: all.
     pub(super) max: Option<u32>,

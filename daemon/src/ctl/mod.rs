@@ -106,7 +106,7 @@ enum Command {
     },
     /// Show who was killed, when, by whom and why
     ///
-    /// bpf-oomd keeps the last 1024 kills since it was started; the journal keeps them as long as the rest. With --follow, kills are
+    /// bpf-oomd keeps the last 1024 kills until it is stopped; the journal keeps them as long as the rest. With --follow, kills are
     /// shown as they happen after those that there were, each once, until the program is ended.
     Kills {
         /// Since when: "2026-11-25 14:12:00", "14:12", "yesterday", "1h ago", "-10min"

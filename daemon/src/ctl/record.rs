@@ -26,7 +26,7 @@ pub(super) struct Unit {
     pub(super) attached: bool,
     /// Id of its cgroup.
     pub(super) control_group_id: u64,
-    /// How often it was the victim since the daemon was started.
+    /// How often it was the victim since the service was started.
     pub(super) kills: u64,
 }
 
@@ -84,7 +84,7 @@ pub(super) struct Process {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, DeserializeDict, Type)]
 #[zbus(signature = "a{sv}")]
 pub(super) struct Kill {
-    /// Counts from 1 since the daemon was started.
+    /// Counts from 1 since the service was started.
     pub(super) id: Option<u64>,
     /// When, by CLOCK_REALTIME.
     pub(super) time_usec: Option<u64>,

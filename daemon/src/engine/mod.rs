@@ -16,6 +16,7 @@ use bpf_oomd_bpf::Ranking;
 pub use bpf_oomd_bpf::pressure::{Outcome, Stall, Watch};
 pub use bpf_oomd_bpf::{Excluded, Reason};
 pub use choice::{EngineKind, choose, summary};
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -327,7 +328,7 @@ pub struct KernelKill {
 }
 
 /// A process of a victim.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KilledProcess {
     /// Its id in the initial pid namespace.
     pub pid: u32,

@@ -69,7 +69,7 @@ impl Report {
             boottime_usec,
             killer: Killer::Kernel,
             policy: Policy::Kernel.name().to_owned(),
-            reason: self.reason(),
+            reason: self.reason().into(),
             unit: victim.unit.clone(),
             user_unit: victim.user_unit.clone(),
             cgroup: victim.path.clone(),

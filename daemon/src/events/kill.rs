@@ -80,7 +80,7 @@ impl Report {
             boottime_usec,
             killer: Killer::Policy,
             policy: kill.program.clone(),
-            reason: reason::name(&kill.reason, kill.domain),
+            reason: reason::name(&kill.reason, kill.domain).into(),
             unit: victim.unit.clone(),
             user_unit: victim.user_unit.clone(),
             cgroup: victim.path.clone(),

@@ -4,9 +4,12 @@
 use super::stall::{self, held_back, usec};
 use crate::engine::{KilledProcess, Stall};
 use crate::policy::{CgroupId, Kill, Preference};
+use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 
 /// Who killed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Killer {
     /// A policy program.
     Policy,
@@ -25,7 +28,8 @@ impl Killer {
 }
 
 /// The stall for which an OOM was declared.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct StallRecord {
     /// What was waited for.
     pub resource: String,
@@ -52,7 +56,8 @@ impl StallRecord {
 }
 
 /// A kill. What is not known, or means nothing for this killer, is None.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct KillRecord {
     /// When, in microseconds since 1970.
     pub time_usec: u64,
@@ -63,7 +68,7 @@ pub struct KillRecord {
     /// Name of the policy program; `kernel` for the kernel's own killer.
     pub policy: String,
     /// `limit`, `system`, `pressure` or `sysrq`.
-    pub reason: &'static str,
+    pub reason: Cow<'static, str>,
     /// The victim's unit.
     pub unit: Option<String>,
     /// The victim's unit of a user's manager.

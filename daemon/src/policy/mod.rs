@@ -37,6 +37,7 @@ pub use setting::{
 };
 pub use suggest::closest;
 
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::path::PathBuf;
 
@@ -65,7 +66,7 @@ impl fmt::Display for Provenance {
 ///
 /// A path is not an identity: a unit that is restarted gets a new cgroup under the same path, and what was attached
 /// to the old one is gone. On 64-bit kernels the id is the inode number of the cgroup's directory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct CgroupId(pub u64);
 
 impl CgroupId {

@@ -3,6 +3,7 @@
 
 use super::{Policy, PolicyNameError, Pressure, PressureError, Provenance, closest};
 use crate::systemd::value::{TimeSpan, ValueError, parse_time};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
@@ -108,7 +109,10 @@ pub enum Value {
 }
 
 /// What of a victim is killed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
+#[serde(rename_all = "lowercase")]
 pub enum Kill {
     /// Every process.
     #[default]
@@ -118,7 +122,10 @@ pub enum Kill {
 }
 
 /// Whether a unit may be a victim of an OOM above it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
+#[serde(rename_all = "lowercase")]
 pub enum Preference {
     /// Like every other.
     #[default]

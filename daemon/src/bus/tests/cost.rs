@@ -72,7 +72,7 @@ impl Scene {
                 break;
             }
         }
-        now.last_kill = self.core.history.push(record::tests::everything());
+        now.last_kill = self.core.kill();
         self.core.shown.send_replace(now);
         let told = signals(messages).await;
         self.call(MANAGER_PATH, method, &(0_u64, 1_u32))
