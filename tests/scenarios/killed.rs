@@ -3,10 +3,9 @@
 //! and meanwhile units come and go, change, and run out of memory. Whatever happens, what is attached is what should be, the right
 //! unit dies, each kill is told once or counted as lost, and nothing is left over.
 //!
-//! `tests/storm` runs this for long. The seed is printed, and the same seed does the same again as far as timing allows.
+//! `tests/long killed` runs this for long, with a round for each time that the daemon is killed.
 
 use std::collections::BTreeSet;
-use std::env;
 use std::path::Path;
 
 use bpf_oomd::events::kill::KILL_MESSAGE_ID;
@@ -17,6 +16,7 @@ use bpf_oomd_tests::daemon;
 use bpf_oomd_tests::ids::BpfObjects;
 use bpf_oomd_tests::journal::{Journal, field, number};
 use bpf_oomd_tests::killer::Killer;
+use bpf_oomd_tests::long::Run;
 use bpf_oomd_tests::machine::TestMachine;
 use bpf_oomd_tests::oomctl::told;
 use bpf_oomd_tests::random::Random;
@@ -27,10 +27,10 @@ use bpf_oomd_tests::systemctl::{
 use bpf_oomd_tests::units::{Units, hog_service, slice};
 use bpf_oomd_tests::wait::eventually_within;
 
-const SLICE: &str = "storm.slice";
-const ASKS: &str = "storm-asks.service";
+const SLICE: &str = "killed.slice";
+const ASKS: &str = "killed-asks.service";
 const POLICY: &str = "ManagedOOMPolicy=bpf:biggest-leaf";
-const PRESSURE: &str = "[slice.\"storm.slice\".pressure]\nstall = \"900ms\"\nfor = \"1h\"\napplies-to = \"each-unit\"\n";
+const PRESSURE: &str = "[slice.\"killed.slice\".pressure]\nstall = \"900ms\"\nfor = \"1h\"\napplies-to = \"each-unit\"\n";
 
 /// Units in the slice. Each uses more memory than the one before, in MB.
 const SIZES: [u64; 5] = [6, 10, 14, 18, 22];
@@ -40,14 +40,6 @@ const LIMIT: u64 = 96;
 /// More calls than the daemon needs for a start, or for what it is given to do here while it runs; then it is killed while it is idle.
 const CALLS_OF_START: usize = 160;
 const CALLS_OF_CHANGE: usize = 24;
-
-fn parameter(name: &str) -> Option<u64> {
-    let text = env::var(name).ok()?;
-    Some(
-        text.parse()
-            .unwrap_or_else(|_| panic!("{name} is {text:?}, not a number")),
-    )
-}
 
 /// What should be so.
 struct World {
@@ -61,11 +53,11 @@ struct World {
 }
 
 fn unit(number: usize) -> String {
-    format!("storm-{number}.service")
+    format!("killed-{number}.service")
 }
 
 impl World {
-    fn new(seed: u64) -> Self {
+    fn new(random: Random) -> Self {
         let mut units = Units::new();
         let limit = format!("MemoryMax={LIMIT}M");
         units.write(SLICE, &slice(&[POLICY, &limit]));
@@ -75,7 +67,7 @@ impl World {
         }
         // Keeps the slice.
         units.write(
-            "storm-stays.service",
+            "killed-stays.service",
             &hog_service(SLICE, &["OOMScoreAdjust=-1000"], "notify=READY=1 pause"),
         );
         units.write_drop_in(
@@ -84,7 +76,7 @@ impl World {
             "[Service]\nRestartSec=0\nRestartSteps=0\nRestartMaxDelaySec=infinity\n",
         );
         daemon_reload();
-        start(&["storm-stays.service"]);
+        start(&["killed-stays.service"]);
         World {
             units,
             files: Configuration::new(),
@@ -92,7 +84,7 @@ impl World {
             with_policy: Default::default(),
             pressure: false,
             kills: 0,
-            random: Random::with_seed(seed),
+            random,
         }
     }
 
@@ -125,7 +117,7 @@ impl World {
             3 => {
                 self.pressure = !self.pressure;
                 self.files
-                    .write("50-storm", if self.pressure { PRESSURE } else { "" });
+                    .write("50-killed", if self.pressure { PRESSURE } else { "" });
                 format!("pressure: {}", self.pressure)
             }
             4 => {
@@ -183,7 +175,7 @@ impl World {
             .chain([id(SLICE)])
             .collect();
         let mut all: BTreeSet<u64> = running().map(|number| id(&unit(number))).collect();
-        all.insert(id("storm-stays.service"));
+        all.insert(id("killed-stays.service"));
         let of_pressure = if self.pressure { all } else { BTreeSet::new() };
         eventually_within(PATIENCE, || {
             // Links of the pressure program are the system's.
@@ -228,18 +220,16 @@ fn lost() -> u64 {
 #[test]
 fn wherever_the_daemon_is_killed_the_next_one_is_right() {
     let _machine = TestMachine::enter();
-    let seed = parameter("BPF_OOMD_STORM_SEED").unwrap_or_else(|| u64::from(std::process::id()));
-    let rounds = parameter("BPF_OOMD_STORM_ROUNDS").unwrap_or(4);
-    println!("seed {seed}, {rounds} rounds");
+    let run = Run::of(4);
     stop(&[daemon::UNIT]);
     eventually("nothing is attached", || attachments().is_empty());
     let none = BpfObjects::now();
     let journal = Journal::from_now();
-    let mut world = World::new(seed);
+    let mut world = World::new(run.random);
     daemon::started();
     world.check();
     let cgroup = Path::new("/sys/fs/cgroup").join(daemon::UNIT);
-    for round in 0..rounds {
+    for round in 0..run.rounds {
         let pid = daemon::pid();
         let starting = world.random.below(3) > 0;
         let killer = if starting {
@@ -286,7 +276,7 @@ fn wherever_the_daemon_is_killed_the_next_one_is_right() {
     println!("{} kills, {} told, {lost} lost", world.kills, entries.len());
 
     // As much as there would be without a past. Everything is in use, so that it is there both times.
-    world.files.write("50-storm", PRESSURE);
+    world.files.write("50-killed", PRESSURE);
     world.pressure = true;
     world.check();
     let after = settled();

@@ -23,6 +23,7 @@ pub mod journal;
 pub mod killer;
 pub mod kmsg;
 pub mod lines;
+pub mod long;
 pub mod machine;
 pub mod oomctl;
 pub mod program;

@@ -50,6 +50,11 @@ impl Units {
         self.names.insert(name.to_owned());
     }
 
+    /// Does not stop a unit at the end: it is over already.
+    pub fn forget(&mut self, name: &str) {
+        self.names.remove(name);
+    }
+
     fn put(&mut self, path: PathBuf, text: &str) -> PathBuf {
         let directory = path.parent().expect("a file in a directory");
         fs::create_dir_all(directory)
