@@ -6,11 +6,13 @@
 //! | `adj=N` | sets its `oom_score_adj` |
 //! | `anon=SIZE` | allocates anonymous memory, touches it and keeps it |
 //! | `shared=SIZE` | the same with shared memory (shmem) |
+//! | `grow` | allocates and touches anonymous memory, more and more, until somebody is killed because memory ran out |
 //! | `free` | gives the memory of the last of these steps back |
 //! | `vmas=N` | makes N small mappings, so that taking the address space down takes long |
 //! | `cache=PATH:SIZE` | writes a file of that size and reads it, so that it is in the page cache |
 //! | `churn=SIZE` | allocates, touches and frees that much again and again, forever |
 //! | `direct=PATH` | reads from a disk or a file again and again, past the page cache, forever |
+//! | `serve=PATH` | listens on a socket at PATH and, as sshd does, makes a child for every connection, which uses some memory and answers |
 //! | `fork=N` | makes N children; they and this process go on with the next step |
 //! | `deaf` | does not end by SIGTERM any more |
 //! | `uid=N` | becomes that user, in its group alone |
@@ -30,7 +32,7 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener};
 use std::process::ExitCode;
 use std::ptr;
 
@@ -63,12 +65,14 @@ fn run(step: &str, kept: &mut Vec<Mapping>) -> io::Result<Next> {
         "adj" => fs::write("/proc/self/oom_score_adj", value)?,
         "deaf" => ignore_term(),
         "anon" => kept.push(touch(map(size(value)?, libc::MAP_PRIVATE)?)),
+        "grow" => grow(kept)?,
         "free" => unmap(kept.pop().ok_or_else(|| invalid("nothing to free"))?),
         "shared" => kept.push(touch(map(size(value)?, libc::MAP_SHARED)?)),
         "vmas" => many_mappings(number(value)?)?,
         "cache" => fill_page_cache(value)?,
         "churn" => churn(size(value)?)?,
         "direct" => read_directly(value)?,
+        "serve" => serve(value)?,
         "fork" => fork(number(value)?)?,
         "uid" => become_user(number(value)?)?,
         "mkdir" => fs::create_dir(value)?,
@@ -193,6 +197,45 @@ fn fill_page_cache(value: &str) -> io::Result<()> {
 fn churn(length: usize) -> io::Result<()> {
     loop {
         unmap(touch(map(length, libc::MAP_PRIVATE)?));
+    }
+}
+
+fn grow(kept: &mut Vec<Mapping>) -> io::Result<()> {
+    const CHUNK: usize = 1 << 20;
+    let kills = || {
+        let text = fs::read_to_string("/proc/vmstat")?;
+        let line = text.lines().find_map(|line| line.strip_prefix("oom_kill "));
+        number::<u64>(line.unwrap_or_default())
+    };
+    let before = kills()?;
+    while kills()? == before {
+        kept.push(touch(map(CHUNK, libc::MAP_PRIVATE)?));
+    }
+    Ok(())
+}
+
+fn serve(path: &str) -> io::Result<()> {
+    const MEMORY: usize = 256 << 10;
+    // Nobody waits for the children.
+    // SAFETY: a plain system call; no handler of ours is in place.
+    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
+    let socket = UnixListener::bind(path)?;
+    // It is served from now on.
+    if std::env::var_os("NOTIFY_SOCKET").is_some() {
+        notify("READY=1")?;
+    }
+    loop {
+        let (mut connection, _) = socket.accept()?;
+        // SAFETY: this program has one thread, so the child may do everything.
+        match unsafe { libc::fork() } {
+            -1 => return Err(io::Error::last_os_error()),
+            0 => {
+                touch(map(MEMORY, libc::MAP_PRIVATE)?);
+                connection.write_all(b"here")?;
+                std::process::exit(0);
+            }
+            _ => {}
+        }
     }
 }
 

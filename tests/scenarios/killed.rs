@@ -20,6 +20,7 @@ use bpf_oomd_tests::long::Run;
 use bpf_oomd_tests::machine::TestMachine;
 use bpf_oomd_tests::oomctl::told;
 use bpf_oomd_tests::random::Random;
+use bpf_oomd_tests::restless::restart_at_once;
 use bpf_oomd_tests::systemctl::{
     PATIENCE, cgroup_of, daemon_reload, eventually, show, show_number, signal, start, stop,
     systemctl, systemctl_if_possible, wait_for_property,
@@ -70,12 +71,7 @@ impl World {
             "killed-stays.service",
             &hog_service(SLICE, &["OOMScoreAdjust=-1000"], "notify=READY=1 pause"),
         );
-        units.write_drop_in(
-            daemon::UNIT,
-            "50-at-once",
-            "[Service]\nRestartSec=0\nRestartSteps=0\nRestartMaxDelaySec=infinity\n",
-        );
-        daemon_reload();
+        restart_at_once(&mut units);
         start(&["killed-stays.service"]);
         World {
             units,

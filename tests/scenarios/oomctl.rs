@@ -221,15 +221,20 @@ fn who_follows_kills_sees_each_of_them_once() {
         assert_eq!((&kill["id"], &kill["unit"]), (&2.into(), &LARGER.into()));
         follower.is_silent();
     }
-    // Another daemon counts from 1 again.
     drop(tree);
-    systemctl(&["restart", daemon::UNIT]);
-    let tree = tree_with_policy();
-    tree.run_out_of_memory();
-    for follower in [&follower, &second] {
-        let kill = follower.next();
-        assert_eq!((&kill["id"], &kill["unit"]), (&1.into(), &LARGER.into()));
-        follower.is_silent();
+    // The next daemon goes on, and one after the service was stopped counts from 1 again.
+    for (again, id) in [(&["restart"][..], 3), (&["stop", "start"], 1)] {
+        for verb in again {
+            systemctl(&[verb, daemon::UNIT]);
+        }
+        let tree = tree_with_policy();
+        tree.run_out_of_memory();
+        for follower in [&follower, &second] {
+            let kill = follower.next();
+            assert_eq!((&kill["id"], &kill["unit"]), (&id.into(), &LARGER.into()));
+            follower.is_silent();
+        }
+        assert_eq!(json(&["kills"]).as_array().map(Vec::len), Some(id));
     }
 }
 

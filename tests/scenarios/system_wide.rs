@@ -4,6 +4,8 @@
 //! A test target of its own, for a machine with little memory (512 MB) and a boot of its own: every page is used, and what such
 //! an OOM leaves behind is nothing for other tests to build on.
 
+mod usable;
+
 use std::fs;
 
 use bpf_oomd::events::kill::KILL_MESSAGE_ID;

@@ -5,7 +5,7 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
@@ -39,12 +39,15 @@ pub fn program() -> PathBuf {
 impl Hog {
     /// Starts a hog inside `cgroup`, with steps separated by spaces. Without an `adj=` step its oom_score_adj is 0.
     pub fn start(cgroup: &Cgroup, steps: &str) -> Self {
+        Self::start_in(cgroup.path(), steps)
+    }
+
+    /// The same inside the cgroup with this directory, which may be a unit's.
+    pub fn start_in(cgroup: &Path, steps: &str) -> Self {
         let procs = OpenOptions::new()
             .write(true)
-            .open(cgroup.path().join("cgroup.procs"))
-            .unwrap_or_else(|error| {
-                panic!("open cgroup.procs of {}: {error}", cgroup.path().display())
-            });
+            .open(cgroup.join("cgroup.procs"))
+            .unwrap_or_else(|error| panic!("open cgroup.procs of {}: {error}", cgroup.display()));
         let mut command = Command::new(program());
         command
             .args(steps.split_whitespace())
@@ -89,7 +92,13 @@ impl Hog {
     /// Waits until it says `ready`, once more than before.
     #[track_caller]
     pub fn wait_ready(&mut self) -> u32 {
-        eventually_within(SOON, || {
+        self.wait_ready_within(SOON)
+    }
+
+    /// The same with another deadline.
+    #[track_caller]
+    pub fn wait_ready_within(&mut self, deadline: Duration) -> u32 {
+        eventually_within(deadline, || {
             self.read_output();
             if let Some((line, rest)) = self.output.split_once('\n') {
                 let pid = line

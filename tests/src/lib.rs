@@ -11,6 +11,7 @@
     reason = "every function here panics when the scene cannot be set up"
 )]
 
+pub mod answers;
 pub mod attach;
 pub mod attachments;
 pub mod bus;
@@ -22,6 +23,7 @@ pub mod ids;
 pub mod journal;
 pub mod killer;
 pub mod kmsg;
+pub mod ledger;
 pub mod lines;
 pub mod long;
 pub mod machine;
@@ -30,8 +32,10 @@ pub mod program;
 pub mod programs;
 pub mod psimon;
 pub mod random;
+pub mod rating;
 pub mod raw_bus;
 pub mod recording;
+pub mod restless;
 pub mod seed_units;
 pub mod session;
 pub mod small;
