@@ -27,7 +27,7 @@ struct Past {
 fn past() -> Past {
     let status = json(&["status"]);
     let counters = &status["counters"];
-    let units = json(&["list"]);
+    let units = json(&["list", "--all"]);
     Past {
         kills: json(&["kills"]),
         counters: ["kills", "kernel-kills", "lost-records"].map(|name| counters[name].clone()),

@@ -80,18 +80,25 @@ impl Shortage {
         self.asking.wait_ready_within(PATIENCE);
         let group = &tree.groups[self.group];
         let slice = group.slice(self.domain);
-        let killed = usize::try_from(killed_in(&slice.path) - self.killed_before).expect("a count");
         let what = slice.path.display();
+        // The first process that dies may give enough, and the others are killed a moment later.
+        let least = match self.decides {
+            Decides::Policy => self.processes,
+            Decides::Kernel => 1,
+        };
+        let killed = eventually_within(PATIENCE, || {
+            let killed = killed_in(&slice.path) - self.killed_before;
+            (killed >= least)
+                .then_some(killed)
+                .ok_or_else(|| format!("{killed} processes were killed in {what}"))
+        });
         // What the kernel's killer takes is its own affair, as long as it is the next one in its order.
         let victims = match self.decides {
             Decides::Policy => {
-                assert_eq!(killed as u64, self.processes, "killed in {what}");
+                assert_eq!(killed, self.processes, "killed in {what}");
                 &self.victims[..1]
             }
-            Decides::Kernel => {
-                assert!(killed > 0, "nobody was killed in {what}");
-                &self.victims[..killed]
-            }
+            Decides::Kernel => &self.victims[..usize::try_from(killed).expect("a few")],
         };
         let names: BTreeSet<&str> = victims.iter().map(|(name, _)| &**name).collect();
         for unit in group.units.iter().flatten() {

@@ -11,12 +11,13 @@ use super::object_manager::{ObjectManager, policy_object, unit_object};
 use super::policy::{self, POLICY, Policy};
 use super::record::record;
 use super::unit::{self, Properties, UNIT, Unit};
-use super::{MANAGER_PATH, ServeError, path};
+use super::{Links, MANAGER_PATH, ServeError, path};
 use crate::core::{PolicyShown, Shown, UnitShown};
 use crate::policy::Policy as PolicyName;
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use tokio::sync::watch;
 use zbus::object_server::{InterfaceRef, SignalEmitter};
 use zbus::{Connection, OwnedObjectPath};
@@ -82,7 +83,6 @@ pub(super) struct Announcer {
     manager: InterfaceRef<Manager>,
     /// What everybody was told.
     before: Shown,
-    last_kill: u64,
     served: watch::Sender<u64>,
 }
 
@@ -98,13 +98,11 @@ impl Announcer {
             bus: bus.clone(),
             manager,
             before: Shown::default(),
-            last_kill: 0,
             served,
             calls,
         };
         let now = announcer.calls.shown();
         announcer.serve(&now).await?;
-        announcer.last_kill = now.last_kill;
         announcer.before = now;
         Ok(announcer)
     }
@@ -161,8 +159,10 @@ impl Announcer {
     }
 
     async fn tell_kills(&mut self) -> zbus::Result<()> {
-        for kill in self.calls.links().history.after(self.last_kill) {
-            self.last_kill = kill.id;
+        let Links { history, told, .. } = self.calls.links();
+        // Also those that happened while there was no connection.
+        for kill in history.after(told.load(Ordering::Relaxed)) {
+            told.store(kill.id, Ordering::Relaxed);
             Manager::killed(self.manager.signal_emitter(), record(&kill)).await?;
         }
         Ok(())

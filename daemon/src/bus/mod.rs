@@ -37,6 +37,7 @@ use std::convert::Infallible;
 use std::io;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::thread;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
@@ -71,6 +72,8 @@ pub struct Links {
     pub shown: watch::Receiver<Shown>,
     /// The last kills.
     pub history: Arc<History>,
+    /// The number of the last kill that everybody was told, by this daemon or one before it.
+    pub told: Arc<AtomicU64>,
     /// What the engine is called.
     pub engine: &'static str,
     /// What it needs of the kernel.
@@ -188,4 +191,4 @@ async fn serve_objects(
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

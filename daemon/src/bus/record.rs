@@ -158,12 +158,12 @@ pub(super) fn record(kill: &NumberedKill) -> Record {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::events::record::{KillRecord, Killer, StallRecord};
     use crate::policy::{Kill, Preference};
 
-    pub(in super::super) fn everything() -> KillRecord {
+    pub(crate) fn everything() -> KillRecord {
         KillRecord {
             time_usec: 1,
             boottime_usec: 2,

@@ -4,6 +4,7 @@
 mod allocated;
 mod cost;
 
+pub(crate) use super::record::tests::everything;
 use super::unit::UNIT;
 use super::*;
 use crate::core::{Counters, NumberedKill, PolicyShown, UnitShown};
@@ -11,6 +12,7 @@ use crate::policy::{Kill, Policy, Preference};
 use futures_util::StreamExt;
 use std::collections::HashMap;
 use std::os::unix::net::UnixStream;
+use std::sync::atomic::Ordering;
 use zbus::message::Type;
 use zbus::{Message, MessageStream, OwnedObjectPath, OwnedVariant};
 
@@ -74,6 +76,7 @@ fn links() -> (Links, Core) {
         questions,
         shown: seen,
         history: Arc::clone(&history),
+        told: Arc::default(),
         engine: "kernel",
         interface: Vec::new(),
     };
@@ -142,6 +145,10 @@ struct Scene {
 impl Scene {
     async fn new(first: Shown) -> Self {
         let (links, core) = links();
+        Self::on(links, core, first).await
+    }
+
+    async fn on(links: Links, core: Core, first: Shown) -> Self {
         core.shown.send_replace(first);
         let (here, there) = UnixStream::pair().unwrap();
         let (served, those_served) = watch::channel(0);
@@ -442,6 +449,29 @@ fn every_kill_is_told_once_and_in_order_and_is_kept() {
         let reply = scene.call(MANAGER_PATH, (MANAGER, "ListKills"), &(0_u64, 1_u32));
         let last: Vec<Dictionary> = reply.await.unwrap().body().deserialize().unwrap();
         assert_eq!(last, kept[2..]);
+    });
+}
+
+#[test]
+fn of_kills_before_the_connection_those_are_told_that_were_not_told_before() {
+    run(async {
+        let (links, core) = links();
+        for _ in 0..3 {
+            core.kill();
+        }
+        links.told.store(2, Ordering::Relaxed);
+        let scene = Scene::on(links, core, Shown::default()).await;
+        let mut messages = MessageStream::from(&scene.bus);
+        scene.core.shown.send_modify(|shown| shown.last_kill = 3);
+        let told = loop {
+            let message = messages.next().await.unwrap().unwrap();
+            let header = message.header();
+            if header.member().is_some_and(|member| *member == "Killed") {
+                break message;
+            }
+        };
+        let kill: HashMap<String, OwnedVariant> = told.body().deserialize().unwrap();
+        assert_eq!(u64::try_from(kill["id"].clone()).unwrap(), 3);
     });
 }
 

@@ -223,6 +223,8 @@ fn read(text: &str) -> (Past, usize) {
 mod tests {
     use super::super::history::tests::record;
     use super::*;
+    use crate::bus::tests::everything;
+    use crate::events::record::KillRecord;
 
     /// A daemon's part of it: what it knows, and its file.
     struct Daemon {
@@ -245,6 +247,10 @@ mod tests {
             let mut record = record(self.counted.last + 1);
             record.unit = Some(unit.to_owned());
             record.killer = killer;
+            self.record(record);
+        }
+
+        fn record(&mut self, record: KillRecord) {
             let kill = NumberedKill {
                 id: self.counted.last + 1,
                 record,
@@ -271,6 +277,14 @@ mod tests {
             assert_eq!(next.kills[first..], self.kills[..]);
             assert_eq!(next.chronicle.fault(), None);
         }
+    }
+
+    #[test]
+    fn everything_that_is_known_of_a_kill_comes_back() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut daemon = Daemon::start(directory.path());
+        daemon.record(everything());
+        daemon.is_followed_by(&Daemon::start(directory.path()));
     }
 
     #[test]

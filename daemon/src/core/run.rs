@@ -13,6 +13,7 @@ use crate::systemd::notify::Notifier;
 use crate::systemd::programs::run_programs;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -40,6 +41,7 @@ pub async fn run<E: Engine>(core: &mut Core<E>) -> io::Result<()> {
         questions,
         shown: seen,
         history: Arc::clone(&core.history),
+        told: Arc::new(AtomicU64::new(core.counted.last)),
         engine: core.engine.name(),
         interface: core.engine.interface(),
     };
