@@ -221,7 +221,7 @@ fn attached_by_now(tree: &Tree) -> BTreeSet<u64> {
 #[test]
 fn the_right_one_dies_once_and_is_recorded_once_whoever_kills_the_daemon() {
     let _machine = TestMachine::enter();
-    let mut run = Run::of(15);
+    let mut run = Run::of(10);
     let mut units = Units::new();
     restart_at_once(&mut units);
     daemon::started();

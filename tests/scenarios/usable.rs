@@ -164,7 +164,7 @@ fn expected() -> PathBuf {
 #[test]
 fn the_machine_stays_usable_through_one_oom_after_the_other() {
     let _machine = TestMachine::enter();
-    let mut run = Run::of(8);
+    let mut run = Run::of(6);
     daemon::started();
     let mut units = Units::new();
     let mut files = Configuration::new();

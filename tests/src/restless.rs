@@ -40,7 +40,7 @@ struct State {
 }
 
 impl Restless {
-    /// From now on.
+    /// From now on, the first one at once.
     pub fn start(random: Random) -> Self {
         let state = Arc::new(State::default());
         let shared = Arc::clone(&state);
@@ -85,11 +85,6 @@ fn kill_again_and_again(state: &State, mut random: Random) {
         .join("cgroup.procs");
     let mut before = None;
     while !state.stop.load(Ordering::Relaxed) {
-        let time = u64::try_from(random.below(LONGEST)).expect("milliseconds");
-        let end = Instant::now() + Duration::from_millis(time);
-        while Instant::now() < end && !state.stop.load(Ordering::Relaxed) {
-            thread::sleep(Duration::from_millis(20));
-        }
         let asked = Instant::now();
         // Between two of them there is none.
         while !state.stop.load(Ordering::Relaxed) {
@@ -103,6 +98,11 @@ fn kill_again_and_again(state: &State, mut random: Random) {
                 break;
             }
             assert!(asked.elapsed() < PATIENCE, "there is no daemon any more");
+            thread::sleep(Duration::from_millis(20));
+        }
+        let time = u64::try_from(random.below(LONGEST)).expect("milliseconds");
+        let end = Instant::now() + Duration::from_millis(time);
+        while Instant::now() < end && !state.stop.load(Ordering::Relaxed) {
             thread::sleep(Duration::from_millis(20));
         }
     }
