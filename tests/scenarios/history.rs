@@ -8,7 +8,7 @@ use bpf_oomd_tests::oomctl::{Value, json, of};
 use bpf_oomd_tests::restless::restart_at_once;
 use bpf_oomd_tests::seed_units::{LARGER, SLICE, SeedUnits};
 use bpf_oomd_tests::systemctl::{
-    daemon_reload, eventually, show_number, signal, start, stop, systemctl, wait_for_property,
+    daemon_reload, eventually, signal, start, stop, systemctl, wait_for_property,
 };
 use bpf_oomd_tests::units::{Units, hog_service};
 
@@ -41,16 +41,6 @@ fn wait_for_kills(count: usize) {
     eventually(&format!("{count} kills are listed"), || {
         json(&["kills"]).as_array().map(Vec::len) == Some(count)
     });
-}
-
-/// Waits until the daemon with another process than `before` is up.
-#[track_caller]
-fn wait_for_another(before: u32) {
-    eventually("another daemon runs", || {
-        let pid = show_number(daemon::UNIT, "MainPID");
-        pid != 0 && pid != u64::from(before)
-    });
-    wait_for_property(daemon::UNIT, "ActiveState", "active");
 }
 
 #[test]
@@ -87,7 +77,7 @@ fn who_was_killed_is_known_until_the_service_is_stopped() {
             "restart" => drop(systemctl(&["restart", daemon::UNIT])),
             name => signal(daemon::UNIT, name),
         }
-        wait_for_another(pid);
+        daemon::wait_for_another(pid);
         assert_eq!(past(), before, "{way}");
     }
 

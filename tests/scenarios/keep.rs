@@ -78,16 +78,6 @@ fn wait_watched() {
     });
 }
 
-/// Waits until the daemon with another process than `before` is up.
-#[track_caller]
-fn wait_for_another(before: u32) {
-    eventually("another daemon runs", || {
-        let pid = show_number(daemon::UNIT, "MainPID");
-        pid != 0 && pid != u64::from(before)
-    });
-    wait_for_property(daemon::UNIT, "ActiveState", "active");
-}
-
 /// Kills the daemon, which then stays dead.
 #[track_caller]
 fn kill(units: &mut Units) {
@@ -150,7 +140,7 @@ fn a_restart_and_a_crash_detach_nothing_and_make_nothing_anew() {
             // Whoever does that does not ask systemd to stop the service.
             _ => signal(daemon::UNIT, "TERM"),
         }
-        wait_for_another(pid);
+        daemon::wait_for_another(pid);
         watcher.assert_unbroken();
         assert_eq!(links(), before, "{way}");
         let (objects_now, kept_now) = settled();
@@ -187,7 +177,7 @@ fn a_daemon_that_hangs_is_replaced_without_a_gap() {
     let pid = daemon::pid();
     let watcher = Watcher::of_links(before.clone());
     signal(daemon::UNIT, "STOP");
-    wait_for_another(pid);
+    daemon::wait_for_another(pid);
     watcher.assert_unbroken();
     assert_eq!(links(), before);
     scene.units.remove_drop_in(daemon::UNIT, "50-soon");

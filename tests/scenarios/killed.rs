@@ -247,11 +247,7 @@ fn wherever_the_daemon_is_killed_the_next_one_is_right() {
         };
         let when = if starting { "starting" } else { "running" };
         println!("round {round}: {when}, {killed:?}; {}", happened.join("; "));
-        eventually("another daemon runs", || {
-            let now = show_number(daemon::UNIT, "MainPID");
-            now != 0 && now != u64::from(killed.pid)
-        });
-        wait_for_property(daemon::UNIT, "ActiveState", "active");
+        daemon::wait_for_another(killed.pid);
         world.check();
     }
 

@@ -3,7 +3,9 @@
 
 use std::fs;
 
-use crate::systemctl::{show, show_number, start, systemctl_if_possible};
+use crate::systemctl::{
+    eventually, show, show_number, start, systemctl_if_possible, wait_for_property,
+};
 
 /// The daemon's unit.
 pub const UNIT: &str = "bpf-oomd.service";
@@ -22,6 +24,16 @@ pub fn pid() -> u32 {
     let pid = show_number(UNIT, "MainPID");
     assert_ne!(pid, 0, "{UNIT} does not run");
     u32::try_from(pid).expect("a process id")
+}
+
+/// Waits until the daemon with another process than `before` is up.
+#[track_caller]
+pub fn wait_for_another(before: u32) {
+    eventually("another daemon runs", || {
+        let pid = show_number(UNIT, "MainPID");
+        pid != 0 && pid != u64::from(before)
+    });
+    wait_for_property(UNIT, "ActiveState", "active");
 }
 
 /// How many file descriptors it has open.
