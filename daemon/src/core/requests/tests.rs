@@ -18,6 +18,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 mod found;
+mod kept;
 
 /// Does as it is told, but for one program that it refuses.
 struct Obedient {
