@@ -4,14 +4,11 @@
 //! The manager has a descriptor of its own for each, which it hands to the next daemon and closes when the service is stopped. What
 //! is told here reaches it in the order in which it is told, and before it learns that the daemon has ended.
 
-use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
-use sd_notify::NotifyState;
+use super::manager_socket::{tell, tell_with};
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeSet, HashMap};
-use std::io::{self, IoSlice};
-use std::mem::MaybeUninit;
+use std::io;
 use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd};
-use std::os::unix::net::UnixDatagram;
 use tracing::warn;
 
 /// What the daemon before this one left, by name.
@@ -59,7 +56,7 @@ impl FdStore {
             return;
         }
         // Without FDPOLL=0 the manager watches for errors and closes what has one. Most BPF maps say that they do, when polled.
-        match send(&format!("FDSTORE=1\nFDPOLL=0\nFDNAME={name}\n"), fd) {
+        match tell_with(&format!("FDSTORE=1\nFDPOLL=0\nFDNAME={name}\n"), fd) {
             Ok(()) => {
                 names.insert(name.to_owned());
             }
@@ -75,8 +72,7 @@ impl FdStore {
         if !self.names.borrow_mut().remove(name) {
             return;
         }
-        let message = format!("FDSTOREREMOVE=1\nFDNAME={name}");
-        if let Err(error) = sd_notify::notify(&[NotifyState::Custom(&message)]) {
+        if let Err(error) = tell(&format!("FDSTOREREMOVE=1\nFDNAME={name}\n")) {
             // It stays in the store, and the next daemon finds it.
             warn!("{name} is kept though it need not be: {error}");
         }
@@ -93,20 +89,4 @@ impl FdStore {
     pub fn refused(&self) -> usize {
         self.refused.get()
     }
-}
-
-/// A message with a descriptor. Without a manager nobody is told, and nothing fails.
-fn send(message: &str, fd: BorrowedFd<'_>) -> io::Result<()> {
-    let Some(path) = std::env::var_os("NOTIFY_SOCKET") else {
-        return Ok(());
-    };
-    let socket = UnixDatagram::unbound()?;
-    socket.connect(path)?;
-    let fds = [fd];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut rights = SendAncillaryBuffer::new(&mut space);
-    rights.push(SendAncillaryMessage::ScmRights(&fds));
-    let text = [IoSlice::new(message.as_bytes())];
-    sendmsg(&socket, &text, &mut rights, SendFlags::NOSIGNAL)?;
-    Ok(())
 }

@@ -7,6 +7,7 @@ pub mod facts;
 pub mod fd_store;
 pub mod files;
 pub mod follow;
+mod manager_socket;
 pub mod marks;
 pub mod notify;
 pub mod preference;

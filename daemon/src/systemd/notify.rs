@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What systemd is told about the daemon, by sd_notify(3). Without systemd nobody is told anything, and nothing fails.
 
+use super::manager_socket::tell;
 use sd_notify::NotifyState;
 use std::time::Duration;
 use tracing::debug;
@@ -51,7 +52,8 @@ impl Notifier {
 }
 
 fn send(state: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(state) {
+    let lines: String = state.iter().map(|line| format!("{line}\n")).collect();
+    if let Err(error) = tell(&lines) {
         debug!("the service manager cannot be told {state:?}: {error}");
     }
 }
