@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Where messages go: to the journal with all their fields, or as text to standard error; and which ones.
 
+mod journal;
+
+use journal::Journal;
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::str::FromStr;
 use std::sync::{Mutex, OnceLock, PoisonError};
-use tracing_journald::{Priority, PriorityMappings};
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::prelude::*;
 use tracing_subscriber::{Registry, reload};
@@ -58,8 +61,9 @@ impl FromStr for LogLevel {
 
 /// The level in force.
 static LEVEL: Mutex<LogLevel> = Mutex::new(LogLevel("info"));
-/// What makes another one count, and whether messages go to the journal.
-static STARTED: OnceLock<(reload::Handle<LevelFilter, Registry>, bool)> = OnceLock::new();
+/// What makes another one count, and the journal, if messages go there.
+static STARTED: OnceLock<(reload::Handle<LevelFilter, Registry>, Option<Journal>)> =
+    OnceLock::new();
 
 /// The level in force.
 pub fn level() -> LogLevel {
@@ -80,13 +84,21 @@ pub fn set_level(level: LogLevel) {
 /// Where messages go: `journal`, or `console` for standard error.
 pub fn target() -> &'static str {
     match STARTED.get() {
-        Some((_, true)) => "journal",
+        Some((_, Some(_))) => "journal",
         _ => "console",
+    }
+}
+
+/// Offers the journal again what it did not take. To be called from time to time.
+pub fn flush() {
+    if let Some((_, Some(journal))) = STARTED.get() {
+        journal.flush();
     }
 }
 
 /// Sends this process's messages where they belong. Call once.
 pub fn start() {
+    let journal = || Journal::at(Path::new(journal::SOCKET), IDENTIFIER);
     let journal = stderr_is_the_journal().then(journal).transpose();
     let (journal, text) = match journal {
         Ok(Some(journal)) => (Some(journal), None),
@@ -99,24 +111,12 @@ pub fn start() {
         }
     };
     let (filter, handle) = reload::Layer::new(level().filter());
-    let _ = STARTED.set((handle, journal.is_some()));
+    let _ = STARTED.set((handle, journal.clone()));
     tracing_subscriber::registry()
         .with(filter)
         .with(journal)
         .with(text)
         .init();
-}
-
-fn journal() -> std::io::Result<tracing_journald::Layer> {
-    Ok(tracing_journald::layer()?
-        // Field names are part of what this program promises; they are written where they are used, whole.
-        .with_field_prefix(None)
-        .with_syslog_identifier(IDENTIFIER.into())
-        .with_priority_mappings(PriorityMappings {
-            info: Priority::Informational,
-            debug: Priority::Debug,
-            ..PriorityMappings::new()
-        }))
 }
 
 /// Whether standard error is what systemd connected to the journal: sd_journal_stream_fd(3), `$JOURNAL_STREAM` in

@@ -6,6 +6,7 @@ use super::{Core, Request, Shown};
 use crate::boottime::Alarm;
 use crate::bus::{self, Links};
 use crate::engine::Engine;
+use crate::log;
 use crate::policy::CgroupId;
 use crate::systemd::facts::Update;
 use crate::systemd::follow::follow;
@@ -108,6 +109,7 @@ async fn act<E: Engine>(
             biased;
             _ = watchdog.tick(), if watched.is_some() => {
                 notifier.alive();
+                log::flush();
                 continue;
             }
             // Kills before anything that takes time: a cgroup's path may be gone in a moment.
