@@ -112,7 +112,9 @@ impl Tree {
         let fd = self.open_by_id(id).ok()?;
         // The fd's magic link says where it is now; there is no system call that tells a path.
         let link = std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd())).ok()?;
-        let below = link.strip_prefix(&self.mount_point).ok()?.to_str()?;
+        let below = link.strip_prefix(&self.mount_point).ok()?;
+        // A name may be no text: then it is told as well as it can be.
+        let below = below.to_string_lossy();
         // A removed cgroup is not found by its id, but it may go away between the two calls.
         (!below.ends_with(" (deleted)")).then(|| format!("/{below}"))
     }
@@ -148,6 +150,11 @@ impl Tree {
         // SAFETY: the call just returned this descriptor, and nobody else has it.
         Ok(unsafe { OwnedFd::from_raw_fd(fd) })
     }
+}
+
+/// Whether an error says that there is no such cgroup (any more), and nothing else.
+pub fn says_gone(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENODEV))
 }
 
 /// How many cgroups are above the one at `path`.

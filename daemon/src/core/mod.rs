@@ -26,7 +26,7 @@ pub use run_time::STATE_DIRECTORY;
 pub use shown::{Counters, ParameterShown, PolicyShown, Shown, UnitShown};
 
 use crate::boottime;
-use crate::cgroup::{Index, Tree};
+use crate::cgroup::{self, Index, Tree};
 use crate::config::Configuration;
 use crate::engine::{AttachError, Engine, Event, Outcome, Stalled, TriggerError, Warning};
 use crate::events;
@@ -50,7 +50,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tracing::{error, info, warn};
 use units::Units;
 
@@ -76,6 +76,8 @@ pub struct Core<E> {
     /// Why the machine's memory is not watched, or that what is said of the engine does not count yet.
     machine_faults: Vec<Fault>,
     refusals: Refusals,
+    /// When that was last tried which could not be done before.
+    caught_up: Instant,
     faults: FaultBook,
     /// Why nothing is heard from systemd, while that is so.
     bus_lost: Option<String>,
@@ -152,6 +154,7 @@ impl<E: Engine> Core<E> {
             index: Index::default(),
             units,
             refusals: Refusals::default(),
+            caught_up: Instant::now(),
             faults: FaultBook::default(),
             bus_lost: Some("not connected to the system bus yet".into()),
             unreachable: None,
@@ -289,6 +292,10 @@ impl<E: Engine> Core<E> {
 
     /// Makes what is attached what should be attached, and tells what is wrong.
     pub fn reconcile(&mut self) {
+        if self.catching_up().is_some_and(|due| due <= Instant::now()) {
+            self.caught_up = Instant::now();
+            self.units.catch_up();
+        }
         self.enforce();
         self.tell_faults();
     }
@@ -495,7 +502,12 @@ impl<E: Engine> Core<E> {
                     self.engine.attach(id, Some(cgroup.as_fd()), program)
                 }
                 // Gone, or replaced.
-                _ => return self.look_again(&unit),
+                Ok(_) => return self.look_again(&unit),
+                Err(error) if cgroup::says_gone(&error) => return self.look_again(&unit),
+                Err(source) => Err(AttachError::Io {
+                    what: "opening the cgroup",
+                    source,
+                }),
             }
         };
         match result {
@@ -539,9 +551,16 @@ impl<E: Engine> Core<E> {
         self.units.cgroup(unit) != before
     }
 
-    /// When something that was refused is to be tried again.
+    /// When something that was refused, or could not be done, is to be tried again.
     pub fn next_retry(&self) -> Option<Instant> {
-        self.refusals.next()
+        let all = [self.refusals.next(), self.catching_up()];
+        all.into_iter().flatten().min()
+    }
+
+    /// When to do what could not be done for want of descriptors, memory or room on a disk.
+    fn catching_up(&self) -> Option<Instant> {
+        const PAUSE: Duration = Duration::from_secs(5);
+        self.units.is_behind().then(|| self.caught_up + PAUSE)
     }
 
     /// Takes what the engine has to tell.

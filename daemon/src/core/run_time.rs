@@ -27,6 +27,8 @@ pub(super) struct RunTime {
     settings: BTreeMap<String, RunTimeSetting>,
     /// What is wrong with the file.
     faults: Vec<Fault>,
+    /// Whether the file could not be written when it had to be.
+    unsaved: bool,
 }
 
 impl RunTime {
@@ -46,6 +48,7 @@ impl RunTime {
             file,
             settings,
             faults,
+            unsaved: false,
         };
         run_time.take_over(now);
         run_time
@@ -99,6 +102,7 @@ impl RunTime {
         fs::write(&new, text(&self.settings).map_err(io::Error::other)?)?;
         fs::rename(&new, &self.file)?;
         self.faults.clear();
+        self.unsaved = false;
         Ok(())
     }
 
@@ -107,7 +111,13 @@ impl RunTime {
         if let Err(error) = self.save() {
             let message = format!("cannot be written: {error}");
             self.faults = vec![Fault::of_file(&self.file, message)];
+            self.unsaved = true;
         }
+    }
+
+    /// Whether the file has to be written still.
+    pub(super) fn is_unsaved(&self) -> bool {
+        self.unsaved
     }
 
     pub(super) fn faults(&self) -> &[Fault] {
@@ -356,7 +366,13 @@ mod tests {
         assert!(run_time.save().is_err());
         run_time.save_or_tell();
         assert!(told(&run_time)[0].contains("cannot be written: "));
+        assert!(run_time.is_unsaved());
         assert_eq!(loaded(directory.path(), 0).all().len(), 1);
+        // And then it can be.
+        fs::remove_dir(directory.path().join(format!("{FILE_NAME}.new"))).unwrap();
+        run_time.save_or_tell();
+        assert!(!run_time.is_unsaved());
+        assert_eq!(told(&run_time), [""; 0]);
     }
 
     fn units() -> impl Strategy<Value = String> {

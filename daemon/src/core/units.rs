@@ -10,10 +10,11 @@ use crate::config::Config;
 use crate::fault::Fault;
 use crate::policy::{CgroupId, Cgroups, Layer, RunTimeSetting, Speaker, UnitSaid, World};
 use crate::systemd::facts::{RunningFacts, UnitFacts};
-use crate::systemd::files::Files;
+use crate::systemd::files::{Files, ReadError};
 use crate::systemd::{directives, preference, unit_name};
-use std::collections::{BTreeMap, HashMap};
-use std::path::PathBuf;
+use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
 
 /// All units that systemd has loaded, as far as they can have a cgroup.
 pub(super) struct Units {
@@ -24,6 +25,8 @@ pub(super) struct Units {
     world: World,
     cgroups: Cgroups,
     details: HashMap<String, Detail>,
+    /// Whose files could not be read for want of something that comes back by itself.
+    unread: BTreeSet<String>,
     /// What may have to be shown anew.
     pub(super) stale: Stale,
 }
@@ -51,6 +54,7 @@ impl Units {
             world: World::default(),
             cgroups: Cgroups::new(),
             details: HashMap::new(),
+            unread: BTreeSet::new(),
             stale: Stale::default(),
         }
     }
@@ -160,6 +164,7 @@ impl Units {
         }
         self.world.units.remove(name);
         self.details.remove(name);
+        self.unread.remove(name);
         self.stale.mark(name);
     }
 
@@ -172,6 +177,22 @@ impl Units {
         }
     }
 
+    /// Whether something is to be tried again, of which nobody will tell when it can be done.
+    pub(super) fn is_behind(&self) -> bool {
+        !self.unread.is_empty() || self.run_time.is_unsaved()
+    }
+
+    /// Tries it again.
+    pub(super) fn catch_up(&mut self) {
+        for name in std::mem::take(&mut self.unread) {
+            self.read_files(&name);
+            self.gather(&name);
+        }
+        if self.run_time.is_unsaved() {
+            self.run_time.save_or_tell();
+        }
+    }
+
     fn read_files(&mut self, name: &str) {
         let Some(detail) = self.details.get_mut(name) else {
             return;
@@ -179,8 +200,15 @@ impl Units {
         let Some((paths, _)) = &detail.read else {
             return;
         };
-        let (declared, faults) =
-            directives::read(name, paths, |path| self.files.read(path), self.programs);
+        let unread = Cell::new(false);
+        let content = |path: &Path| {
+            let note = |error: &ReadError| unread.set(unread.get() || error.is_passing());
+            self.files.read(path).inspect_err(note)
+        };
+        let (declared, faults) = directives::read(name, paths, content, self.programs);
+        if unread.get() {
+            self.unread.insert(name.to_owned());
+        }
         detail.said = directives::in_force(declared, &detail.said);
         detail.faults = faults;
     }

@@ -25,6 +25,19 @@ pub enum ReadError {
     Io(#[from] io::Error),
 }
 
+impl ReadError {
+    /// Whether it is no matter of the file: there was no descriptor or no memory to be had, and that may be over in a moment.
+    pub fn is_passing(&self) -> bool {
+        let ReadError::Io(error) = self else {
+            return false;
+        };
+        matches!(
+            error.raw_os_error(),
+            Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM)
+        )
+    }
+}
+
 /// The files of the system below a root directory: `/`, or a tree of a test.
 #[derive(Debug, Clone)]
 pub struct Files {
