@@ -110,19 +110,29 @@ static __always_inline int oomd_flush(struct bpf_iter__task *ctx)
 
 /*
  * The cgroup of the domain, if the memory cgroup with this css is in it, and
- * else 0. A global function, see settings.bpf.h.
+ * else 0. It is looked for from the root down, where units are, and not from
+ * the leaf up: whoever has been given a cgroup makes what is in it as deep as
+ * they like, and is not to be out of reach there. A global function, see
+ * settings.bpf.h.
  */
 __noinline u64 oomd_stock_domain(u64 css, u64 domain)
 {
-	struct cgroup_subsys_state *pos = (struct cgroup_subsys_state *)css;
+	struct cgroup *leaf =
+		BPF_CORE_READ((struct cgroup_subsys_state *)css, cgroup);
+	/* An array without an end: by address, for CO-RE. */
+	struct cgroup **ancestors =
+		(struct cgroup **)__builtin_preserve_access_index(
+			&leaf->ancestors);
+	int levels = BPF_CORE_READ(leaf, level);
 	int level;
 
-	for (level = 0; level < OOMD_LEVELS_MAX && pos; level++) {
-		struct cgroup_subsys_state *parent = BPF_CORE_READ(pos, parent);
+	for (level = 0; level < OOMD_LEVELS_MAX && level <= levels; level++) {
+		struct cgroup *ancestor = NULL;
 
-		if (domain ? oomd_css_id(pos) == domain : !parent)
-			return (u64)BPF_CORE_READ(pos, cgroup);
-		pos = parent;
+		bpf_probe_read_kernel(&ancestor, sizeof(ancestor),
+				      ancestors + level);
+		if (!domain || BPF_CORE_READ(ancestor, kn, id) == domain)
+			return (u64)ancestor;
 	}
 	return 0;
 }

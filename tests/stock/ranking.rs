@@ -239,3 +239,22 @@ fn many_leaves_are_all_there_each_time() {
         assert!(ranking.candidates.is_sorted_by(|a, b| a.score >= b.score));
     }
 }
+
+#[test]
+fn a_leaf_is_found_however_deep_it_is() {
+    let _machine = TestMachine::enter();
+    let loaded = Loaded::new();
+    let domain = Cgroup::new("domain");
+    let mut inside: Vec<Cgroup> = Vec::new();
+    for _ in 0..100 {
+        let above = inside.last().unwrap_or(&domain);
+        inside.push(above.child("d"));
+    }
+    let leaf = inside.last().expect("the deepest");
+    let _hog = Hog::ready(leaf, "anon=10M ready pause");
+    let candidate = loaded.judge(&domain, leaf);
+    assert_eq!((candidate.excluded, candidate.processes), (None, 1));
+    assert!(candidate.bytes.abs_diff(bytes(leaf)) <= TOLERANCE);
+    let ranking = loaded.policy.ranking(0).expect("run the ranking");
+    assert!(find(&ranking, leaf).is_some(), "{ranking:#?}");
+}
