@@ -17,4 +17,5 @@ pub mod events;
 pub mod fault;
 pub mod log;
 pub mod policy;
+pub mod resident;
 pub mod systemd;

@@ -11,11 +11,12 @@ use bpf_oomd::engine::userspace::{UserspaceEngine, give_back_nominations};
 use bpf_oomd::engine::{Engine, EngineKind, choose};
 use bpf_oomd::fault::causes;
 use bpf_oomd::log;
+use bpf_oomd::resident;
 use bpf_oomd::systemd::fd_store::{FdStore, Inherited};
 use bpf_oomd::systemd::files::Files;
 use std::path::Path;
 use std::process::ExitCode;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 /// Exit status: the command line is not understood (systemd.exec(5): EXIT_INVALIDARGUMENT).
 const USAGE: u8 = 2;
@@ -111,6 +112,10 @@ fn start(
 
 fn daemon(engine: impl Engine, tree: Tree) -> anyhow::Result<()> {
     info!("{}", bpf_oomd::engine::summary(&engine));
+    // It works without, as long as there is a disk that answers.
+    if let Err(error) = resident::keep() {
+        warn!("The daemon's memory may be reclaimed when memory is short: {error}");
+    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

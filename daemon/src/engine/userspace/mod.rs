@@ -12,7 +12,6 @@
 //! | `kill` | killing | yes |
 //! | `nominee` | whom the kernel's killer takes if it is faster | yes |
 //! | `reading` | reading without asking for memory | yes |
-//! | `resident` | the daemon's own memory | yes |
 //! | `mark` | what systemd is told of it | yes |
 //! | `guard` | whether a stall is an OOM | no |
 //! | `limit` | whether a limit is about to be one, and whether the machine's memory is low | no |
@@ -32,7 +31,6 @@ mod nominee;
 mod pending;
 mod place;
 mod reading;
-mod resident;
 mod said;
 mod sources;
 mod text;
@@ -67,7 +65,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
-use tracing::{debug, error, warn};
+use tracing::{debug, error};
 
 /// Why this engine cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -159,10 +157,6 @@ impl UserspaceEngine {
         let thread = std::thread::Builder::new()
             .name("enforcer".into())
             .spawn(move || in_thread.run())?;
-        // It works without, as long as there is a disk that answers.
-        if let Err(error) = resident::keep() {
-            warn!("The daemon's memory may be reclaimed when memory is short: {error}");
-        }
         Ok(UserspaceEngine {
             facts: facts.clone(),
             // Policies do without.
