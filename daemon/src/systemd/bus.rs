@@ -90,14 +90,15 @@ pub fn interface_of(unit: &str) -> String {
     format!("{SYSTEMD}.{kind}")
 }
 
-/// A pattern of fnmatch(3) that matches the name and nothing else.
+/// A pattern that matches the name and nothing else. systemd uses fnmatch(3) with FNM_NOESCAPE (`list_units_filtered()` in
+/// src/core/dbus-manager.c): a backslash, which many names have, is a character like others.
 fn literal_pattern(name: &str) -> String {
     let mut pattern = String::with_capacity(name.len());
     for character in name.chars() {
-        if matches!(character, '\\' | '*' | '?' | '[') {
-            pattern.push('\\');
+        match character {
+            '*' | '?' | '[' => pattern.extend(['[', character, ']']),
+            _ => pattern.push(character),
         }
-        pattern.push(character);
     }
     pattern
 }
@@ -206,7 +207,7 @@ mod tests {
     #[test]
     fn a_pattern_matches_the_name_alone() {
         assert_eq!(literal_pattern("a-b@c.service"), "a-b@c.service");
-        assert_eq!(literal_pattern("dev-x\\x2dy.swap"), "dev-x\\\\x2dy.swap");
-        assert_eq!(literal_pattern("[*?].scope"), "\\[\\*\\?].scope");
+        assert_eq!(literal_pattern("dev-x\\x2dy.swap"), "dev-x\\x2dy.swap");
+        assert_eq!(literal_pattern("[*?].scope"), "[[][*][?]].scope");
     }
 }
