@@ -4,6 +4,7 @@
 //! | step | what it does |
 //! |---|---|
 //! | `adj=N` | sets its `oom_score_adj` |
+//! | `name=TEXT` | gives itself that name, of which the kernel keeps 15 bytes |
 //! | `anon=SIZE` | allocates anonymous memory, touches it and keeps it |
 //! | `shared=SIZE` | the same with shared memory (shmem) |
 //! | `grow` | allocates and touches anonymous memory, more and more, until somebody is killed because memory ran out |
@@ -64,6 +65,7 @@ fn run(step: &str, kept: &mut Vec<Mapping>) -> io::Result<Next> {
     match name {
         "adj" => fs::write("/proc/self/oom_score_adj", value)?,
         "deaf" => ignore_term(),
+        "name" => fs::write("/proc/self/comm", value)?,
         "anon" => kept.push(touch(map(size(value)?, libc::MAP_PRIVATE)?)),
         "grow" => grow(kept)?,
         "free" => unmap(kept.pop().ok_or_else(|| invalid("nothing to free"))?),

@@ -13,6 +13,7 @@ mod drop_in;
 mod faulty_configuration;
 mod following;
 mod history;
+mod hostile;
 mod just_started;
 mod keep;
 mod kernel_kills;
