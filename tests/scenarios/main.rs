@@ -14,6 +14,7 @@ mod faulty_configuration;
 mod following;
 mod history;
 mod hostile;
+mod itself;
 mod just_started;
 mod keep;
 mod kernel_kills;

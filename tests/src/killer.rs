@@ -110,12 +110,7 @@ fn kill(
     });
     let mut count = 0;
     // It may be gone already: then somebody else was faster.
-    if request(
-        libc::PTRACE_SEIZE,
-        traced,
-        usize::try_from(libc::PTRACE_O_TRACESYSGOOD).expect("a flag"),
-    ) && request(libc::PTRACE_INTERRUPT, traced, 0)
-    {
+    if begin_tracing(traced) {
         count = follow(traced, n);
     }
     over.store(true, Ordering::Relaxed);
@@ -130,40 +125,71 @@ fn kill(
 /// Lets it run until it has begun or ended the `n`th call, or is gone, and returns how far it got.
 fn follow(pid: libc::pid_t, n: usize) -> usize {
     let mut count = 0;
-    loop {
-        let mut status = 0;
-        // SAFETY: `status` is valid to write to.
-        let waited = unsafe { libc::waitpid(pid, &mut status, libc::__WALL) };
-        if waited != pid || !libc::WIFSTOPPED(status) {
-            return count;
-        }
-        let stop = libc::WSTOPSIG(status);
-        let is_call = stop == libc::SIGTRAP | 0x80;
-        if is_call && COUNTED.contains(&system_call(pid)) {
+    while let Some(stop) = wait_for_stop(pid) {
+        if stop.is_call && COUNTED.contains(&system_call(pid)) {
             count += 1;
             if count >= n {
-                return count;
+                break;
             }
         }
-        // A signal that came is passed on; what is a stop of the tracing's own is none.
-        let signal = if is_call || status >> 16 != 0 {
-            0
-        } else {
-            stop
-        };
-        if !request(
-            libc::PTRACE_SYSCALL,
-            pid,
-            usize::try_from(signal).expect("a signal"),
-        ) {
-            return count;
+        if !resume(pid, &stop) {
+            break;
         }
     }
+    count
+}
+
+/// Stops a process at its system calls from now on. False if it is gone.
+pub(crate) fn begin_tracing(pid: libc::pid_t) -> bool {
+    let options = usize::try_from(libc::PTRACE_O_TRACESYSGOOD).expect("a flag");
+    request(libc::PTRACE_SEIZE, pid, options) && request(libc::PTRACE_INTERRUPT, pid, 0)
+}
+
+/// Why a process stands still.
+pub(crate) struct Stop {
+    /// Because it begins or ends a system call.
+    pub(crate) is_call: bool,
+    /// What it is to be told when it goes on, or 0.
+    signal: libc::c_int,
+}
+
+/// Waits until a process that is traced stands still. None if it is gone.
+pub(crate) fn wait_for_stop(pid: libc::pid_t) -> Option<Stop> {
+    let mut status = 0;
+    // SAFETY: `status` is valid to write to.
+    let waited = unsafe { libc::waitpid(pid, &mut status, libc::__WALL) };
+    if waited != pid || !libc::WIFSTOPPED(status) {
+        return None;
+    }
+    let stop = libc::WSTOPSIG(status);
+    let is_call = stop == libc::SIGTRAP | 0x80;
+    // A signal that came is passed on; what is a stop of the tracing's own is none.
+    let signal = if is_call || status >> 16 != 0 {
+        0
+    } else {
+        stop
+    };
+    Some(Stop { is_call, signal })
+}
+
+/// Lets it go on to the next. False if it is gone.
+pub(crate) fn resume(pid: libc::pid_t, stop: &Stop) -> bool {
+    let signal = usize::try_from(stop.signal).expect("a signal");
+    request(libc::PTRACE_SYSCALL, pid, signal)
 }
 
 fn system_call(pid: libc::pid_t) -> libc::c_long {
+    let number = registers(pid).map(|registers| libc::c_long::try_from(registers.orig_rax));
+    number.and_then(Result::ok).unwrap_or(-1)
+}
+
+/// Registers, as the kernel shows them.
+pub(crate) type Registers = libc::user_regs_struct;
+
+/// Those of a process that stands still. None if it is gone.
+pub(crate) fn registers(pid: libc::pid_t) -> Option<Registers> {
     // SAFETY: all zeroes is a valid value of these registers.
-    let mut registers: libc::user_regs_struct = unsafe { std::mem::zeroed() };
+    let mut registers: Registers = unsafe { std::mem::zeroed() };
     // SAFETY: the kernel writes as much as the type says.
     let result = unsafe {
         libc::ptrace(
@@ -173,10 +199,7 @@ fn system_call(pid: libc::pid_t) -> libc::c_long {
             &raw mut registers,
         )
     };
-    match result {
-        0 => libc::c_long::try_from(registers.orig_rax).unwrap_or(-1),
-        _ => -1,
-    }
+    (result == 0).then_some(registers)
 }
 
 /// Whether the request was granted; it is not if the process is gone.

@@ -20,6 +20,7 @@ pub mod configuration;
 pub mod daemon;
 pub mod deep;
 pub mod hog;
+pub mod holder;
 pub mod ids;
 pub mod journal;
 pub mod killer;
