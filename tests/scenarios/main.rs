@@ -26,6 +26,7 @@ mod oomctl;
 mod preference;
 mod pressure;
 mod refusal;
+mod rights;
 mod runtime;
 mod seed_tree;
 mod service;

@@ -38,6 +38,7 @@ pub mod rating;
 pub mod raw_bus;
 pub mod recording;
 pub mod restless;
+pub mod rights;
 pub mod seed_units;
 pub mod session;
 pub mod small;
