@@ -20,6 +20,7 @@ mod keep;
 mod kernel_kills;
 mod killed;
 mod man_pages;
+mod misbehaving;
 mod misspelt;
 mod notify;
 mod oomctl;
