@@ -5,7 +5,7 @@ use crate::policy::CgroupId;
 use rustix::fs::{AtFlags, Mode, OFlags};
 use std::collections::{HashMap, VecDeque};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 /// Where systemd mounts the tree.
@@ -107,16 +107,58 @@ impl Tree {
         self.mount_point.join(relative(path))
     }
 
-    /// The path of a cgroup, as long as it exists.
+    /// The path of a cgroup, as long as it exists; see [`Tree::path_of`].
     pub fn path(&self, id: CgroupId) -> Option<String> {
-        let fd = self.open_by_id(id).ok()?;
-        // The fd's magic link says where it is now; there is no system call that tells a path.
-        let link = std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd())).ok()?;
-        let below = link.strip_prefix(&self.mount_point).ok()?;
-        // A name may be no text: then it is told as well as it can be.
-        let below = below.to_string_lossy();
-        // A removed cgroup is not found by its id, but it may go away between the two calls.
-        (!below.ends_with(" (deleted)")).then(|| format!("/{below}"))
+        self.path_of(self.open_by_id(id).ok()?.as_fd())
+    }
+
+    /// Where an open cgroup is, as well as that can be told, because its owner may call it anything: a name that is no text has marks in it,
+    /// and of what is longer than a path may be there is the beginning, with `/…` after it. None if it is gone.
+    pub fn path_of(&self, cgroup: BorrowedFd<'_>) -> Option<String> {
+        let mut above: Option<OwnedFd> = None;
+        loop {
+            let here = above.as_ref().map_or(cgroup, AsFd::as_fd);
+            // The fd's magic link says where it is now; there is no system call that tells a path.
+            match std::fs::read_link(format!("/proc/self/fd/{}", here.as_raw_fd())) {
+                Ok(link) => {
+                    let below = link.strip_prefix(&self.mount_point).ok()?;
+                    let below = below.to_string_lossy();
+                    // A removed cgroup is not found by its id, but it may go away between the two calls.
+                    if below.ends_with(" (deleted)") {
+                        return None;
+                    }
+                    let rest = if above.is_some() { "/…" } else { "" };
+                    return Some(format!("/{below}{rest}"));
+                }
+                Err(error) if error.raw_os_error() == Some(libc::ENAMETOOLONG) => {
+                    above = Some(parent(here).ok()?);
+                }
+                Err(_) => return None,
+            }
+        }
+    }
+
+    /// Shows an open cgroup and all above it but the root, upwards, each with its id.
+    ///
+    /// # Errors
+    ///
+    /// Of what cannot be opened.
+    pub fn upwards(
+        &self,
+        cgroup: BorrowedFd<'_>,
+        mut show: impl FnMut(CgroupId, BorrowedFd<'_>),
+    ) -> io::Result<()> {
+        let id_of = |fd: BorrowedFd<'_>| rustix::fs::fstat(fd).map(|found| CgroupId(found.st_ino));
+        let root = id_of(self.root.as_fd())?;
+        let mut here = cgroup.try_clone_to_owned()?;
+        loop {
+            let id = id_of(here.as_fd())?;
+            if id == root {
+                return Ok(());
+            }
+            show(id, here.as_fd());
+            here = parent(here.as_fd())?;
+        }
     }
 
     /// Opens a cgroup by its id. kernfs takes the id as a file handle (`FILEID_KERNFS` in linux/exportfs.h).
@@ -152,9 +194,20 @@ impl Tree {
     }
 }
 
+/// The cgroup that an open one is in.
+fn parent(cgroup: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    Ok(rustix::fs::openat(
+        cgroup,
+        "..",
+        directory(),
+        Mode::empty(),
+    )?)
+}
+
 /// Whether an error says that there is no such cgroup (any more), and nothing else.
 pub fn says_gone(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENODEV))
+    let number = error.raw_os_error();
+    matches!(number, Some(libc::ENOENT | libc::ENODEV | libc::ESTALE))
 }
 
 /// How many cgroups are above the one at `path`.

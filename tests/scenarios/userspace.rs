@@ -3,9 +3,16 @@
 //!
 //! A test target of its own, for a machine with a stock kernel (`tests/vm/run --stock 6.12 -- userspace --test-threads=1`).
 
+#[path = "userspace/before_a_kill.rs"]
 mod before_a_kill;
+#[path = "userspace/hostile.rs"]
+mod hostile;
+#[path = "userspace/memory_is_gone.rs"]
 mod memory_is_gone;
+#[path = "userspace/nominate.rs"]
 mod nominate;
+#[path = "userspace/rights.rs"]
+mod rights;
 
 use std::time::Duration;
 

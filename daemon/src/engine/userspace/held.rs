@@ -32,6 +32,8 @@ pub(super) struct Held {
     bytes: u64,
     /// Its oom_score_adj.
     pub(super) adjustment: i32,
+    /// Whether it was in the cgroup when it was held.
+    is_inside: bool,
 }
 
 impl Process for Held {
@@ -94,28 +96,37 @@ pub(super) enum KillError {
 /// Fills the list with all processes of a cgroup and what is below it, the largest first.
 pub(super) fn gather(victim: &Place, held: &mut Vec<Held>) -> Result<(), KillError> {
     held.clear();
-    let mut unkillable = None;
-    let mut look = |directory: BorrowedFd<'_>| {
-        each_process(directory, &mut |pid| match hold(pid, &victim.path) {
-            Some(process) if process.adjustment == UNKILLABLE => unkillable = Some(pid),
-            Some(process) => held.push(process),
-            None => {}
-        });
-        unkillable.is_some()
-    };
-    let _ = look(victim.directory()) || below(victim.directory(), &mut look);
-    match unkillable {
-        Some(pid) => Err(KillError::Unkillable(pid)),
-        None if held.is_empty() => Err(KillError::Empty),
-        None => {
-            held.sort_unstable_by_key(|held| (Reverse(held.bytes), held.pid));
-            Ok(())
+    each_process(victim, &mut |pid| held.extend(hold(pid)));
+    // The number of one that is held is nobody else's: who is there still has been held.
+    held.sort_unstable_by_key(|held| held.pid);
+    each_process(victim, &mut |pid| {
+        if let Ok(index) = held.binary_search_by_key(&pid, |held| held.pid) {
+            held[index].is_inside = true;
         }
+    });
+    held.retain(|held| held.is_inside);
+    if let Some(held) = held.iter().find(|held| held.adjustment == UNKILLABLE) {
+        return Err(KillError::Unkillable(held.pid));
     }
+    if held.is_empty() {
+        return Err(KillError::Empty);
+    }
+    held.sort_unstable_by_key(|held| (Reverse(held.bytes), held.pid));
+    Ok(())
+}
+
+/// Shows the ids of all processes of a cgroup and what is below it.
+fn each_process(victim: &Place, look: &mut dyn FnMut(u32)) {
+    let mut read = |directory: BorrowedFd<'_>| {
+        each_process_in(directory, look);
+        false
+    };
+    read(victim.directory());
+    below(victim.directory(), &mut read);
 }
 
 /// Shows the ids of a cgroup's processes.
-fn each_process(directory: BorrowedFd<'_>, look: &mut dyn FnMut(u32)) {
+fn each_process_in(directory: BorrowedFd<'_>, look: &mut dyn FnMut(u32)) {
     let Some(file) = open_in(directory, "cgroup.procs") else {
         return;
     };
@@ -128,8 +139,8 @@ fn each_process(directory: BorrowedFd<'_>, look: &mut dyn FnMut(u32)) {
     }
 }
 
-/// None if the process is gone, or somewhere else.
-fn hold(pid: u32, path: &str) -> Option<Held> {
+/// None if the process is gone.
+fn hold(pid: u32) -> Option<Held> {
     let number = Pid::from_raw(i32::try_from(pid).ok()?)?;
     let fd = pidfd_open(number, PidfdFlags::empty()).ok()?;
     let directory = Short::new(format_args!("/proc/{pid}"));
@@ -137,12 +148,6 @@ fn hold(pid: u32, path: &str) -> Option<Held> {
     let directory = rustix::fs::openat(CWD, directory.as_str(), how, Mode::empty()).ok()?;
     let directory = directory.as_fd();
     let mut room = Room::new();
-    let is_inside = text::cgroup_of(room.read_in(directory, "cgroup"))
-        .and_then(|place| place.strip_prefix(path.trim_end_matches('/')))
-        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-    if !is_inside {
-        return None;
-    }
     let adjustment = room.read_in(directory, "oom_score_adj").trim().parse();
     let comm = room.read_in(directory, "comm").trim_end_matches('\n');
     let comm = Short::new(format_args!("{comm}"));
@@ -158,5 +163,6 @@ fn hold(pid: u32, path: &str) -> Option<Held> {
         comm,
         bytes,
         adjustment: adjustment.unwrap_or_default(),
+        is_inside: false,
     })
 }

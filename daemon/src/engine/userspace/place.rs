@@ -5,12 +5,14 @@ use super::limit::Limited;
 use super::reading::{Room, open_in};
 use super::said::{Chain, Link};
 use super::text;
-use crate::cgroup::Tree;
+use crate::cgroup::{Tree, says_gone};
 use crate::policy::CgroupId;
-use rustix::fs::{FileType, Mode, OFlags, RawDir};
+use rustix::fs::{Dir, FileType, Mode, OFlags};
 use std::io;
-use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// How many links a directory of the tree has in which there is none: to itself, and from above.
+const EMPTY: u64 = 2;
 
 /// A cgroup. One that was removed stays open, and its files cannot be read any more.
 #[derive(Debug)]
@@ -32,15 +34,16 @@ impl Place {
     /// If there is none (any more).
     pub(super) fn open(tree: &Tree, id: CgroupId) -> io::Result<Self> {
         let gone = || io::Error::from_raw_os_error(libc::ENOENT);
-        let path = match id {
-            CgroupId::SYSTEM => "/".to_owned(),
-            id => tree.path(id).ok_or_else(gone)?,
+        // By its id and not by a path: not every cgroup has one that a system call takes, and whoever makes such is not to be out of reach.
+        let directory = match id {
+            CgroupId::SYSTEM => tree.open_cgroup("/")?.0,
+            id => match tree.open_by_id(id) {
+                Err(error) if says_gone(&error) => return Err(gone()),
+                opened => opened?,
+            },
         };
-        let (directory, found) = tree.open_cgroup(&path)?;
-        if id != CgroupId::SYSTEM && found != id {
-            return Err(gone());
-        }
-        let chain = chain(tree, &path).ok_or_else(gone)?;
+        let path = tree.path_of(directory.as_fd()).ok_or_else(gone)?;
+        let chain = chain(tree, directory.as_fd())?;
         let of_usage = match id {
             CgroupId::SYSTEM => "memory.stat",
             _ => "memory.current",
@@ -106,22 +109,21 @@ impl Place {
     }
 }
 
-/// A cgroup and all above it, by its path. None if it is gone.
-fn chain(tree: &Tree, path: &str) -> Option<Chain> {
+/// A cgroup and all above it.
+fn chain(tree: &Tree, directory: BorrowedFd<'_>) -> io::Result<Chain> {
     let mut links = Vec::new();
-    let mut rest = path.trim_end_matches('/');
-    while !rest.is_empty() {
+    tree.upwards(directory, |id, cgroup| {
+        let is_slice = |path: String| path.ends_with(".slice");
         links.push(Link {
-            id: tree.id(rest)?,
-            is_slice: rest.ends_with(".slice"),
+            id,
+            is_slice: tree.path_of(cgroup).is_some_and(is_slice),
         });
-        rest = &rest[..rest.rfind('/')?];
-    }
+    })?;
     links.push(Link {
         id: CgroupId::SYSTEM,
         is_slice: true,
     });
-    Some(Chain::new(links))
+    Ok(Chain::new(links))
 }
 
 pub(super) fn file_in(directory: BorrowedFd<'_>, name: &str, how: OFlags) -> io::Result<OwnedFd> {
@@ -130,27 +132,40 @@ pub(super) fn file_in(directory: BorrowedFd<'_>, name: &str, how: OFlags) -> io:
 }
 
 /// Shows every cgroup below one to `look`, those inside before what they are in, until it returns true. Returns whether it did.
+///
+/// Where it is is in a list, and not on the stack: whoever has been given a cgroup makes it as deep as they like.
 pub(super) fn below(
     directory: BorrowedFd<'_>,
     look: &mut dyn FnMut(BorrowedFd<'_>) -> bool,
 ) -> bool {
-    let how = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    // Opened anew: who reads a directory moves on in it.
-    let Ok(entries) = rustix::fs::openat(directory, ".", how, Mode::empty()) else {
+    // Of a cgroup with nothing in it no list has to be made.
+    if rustix::fs::fstat(directory).is_ok_and(|found| found.st_nlink == EMPTY) {
         return false;
-    };
-    let mut room = [MaybeUninit::uninit(); 2048];
-    let mut entries = RawDir::new(entries, &mut room);
-    while let Some(Ok(entry)) = entries.next() {
-        let name = entry.file_name();
-        if entry.file_type() != FileType::Directory || name == c"." || name == c".." {
+    }
+    let how = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let mut open: Vec<Dir> = Dir::read_from(directory).into_iter().collect();
+    while let Some(here) = open.last_mut() {
+        let Some(entry) = here.next() else {
+            let is_inside = open.len() > 1;
+            if let Some(done) = open.pop()
+                && is_inside
+                && done.fd().is_ok_and(&mut *look)
+            {
+                return true;
+            }
             continue;
-        }
-        // Gone meanwhile: nothing is lost.
-        if let Ok(child) = rustix::fs::openat(directory, name, how, Mode::empty())
-            && (below(child.as_fd(), look) || look(child.as_fd()))
+        };
+        if let Ok(entry) = entry
+            && entry.file_type() == FileType::Directory
+            && entry.file_name() != c"."
+            && entry.file_name() != c".."
+            // Gone meanwhile: nothing is lost.
+            && let Ok(child) = here
+                .fd()
+                .and_then(|here| rustix::fs::openat(here, entry.file_name(), how, Mode::empty()))
+            && let Ok(child) = Dir::new(child)
         {
-            return true;
+            open.push(child);
         }
     }
     false
@@ -166,4 +181,55 @@ fn is_out(directory: BorrowedFd<'_>, swap_free: u64) -> bool {
     let swap = bytes("memory.swap.max").map_or(u64::MAX, |most| most.saturating_sub(used));
     let stat = room.read_in(directory, "memory.stat");
     Limited::new(limit, usage, swap.min(swap_free), stat).is_out()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOW: OFlags = OFlags::RDONLY
+        .union(OFlags::DIRECTORY)
+        .union(OFlags::CLOEXEC);
+
+    fn id(directory: BorrowedFd<'_>) -> u64 {
+        rustix::fs::fstat(directory).unwrap().st_ino
+    }
+
+    #[test]
+    fn what_is_inside_comes_before_what_it_is_in_and_nothing_is_too_deep() {
+        // More than the stack has room for.
+        const LEVELS: usize = 500;
+        const STACK: usize = 64 << 10;
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::create_dir(directory.path().join("a")).unwrap();
+        let top = rustix::fs::open(directory.path(), HOW, Mode::empty()).unwrap();
+        let mut here = top.try_clone().unwrap();
+        let mut expected = Vec::new();
+        for _ in 0..LEVELS {
+            rustix::fs::mkdirat(&here, "d", Mode::RWXU).unwrap();
+            here = rustix::fs::openat(&here, "d", HOW, Mode::empty()).unwrap();
+            expected.insert(0, id(here.as_fd()));
+        }
+        let a = rustix::fs::openat(&top, "a", HOW, Mode::empty()).unwrap();
+        let a = id(a.as_fd());
+        let look = move || {
+            let mut seen = Vec::new();
+            let all = below(top.as_fd(), &mut |directory| {
+                seen.push(id(directory));
+                false
+            });
+            let mut count = 0;
+            let some = below(top.as_fd(), &mut |_| {
+                count += 1;
+                count == 2
+            });
+            (seen, all, some, count)
+        };
+        let thread = std::thread::Builder::new().stack_size(STACK);
+        let (mut seen, all, some, count) = thread.spawn(look).unwrap().join().unwrap();
+        // It may come before or after the others.
+        seen.retain(|id| *id != a);
+        assert_eq!(seen, expected);
+        assert_eq!((all, some, count), (false, true, 2));
+    }
 }

@@ -24,6 +24,13 @@ impl Room {
         {
             length += more;
         }
+        let read = &mut self.0[..length];
+        // A process may call itself anything.
+        if str::from_utf8(read).is_err() {
+            for byte in read.iter_mut().filter(|byte| !byte.is_ascii()) {
+                *byte = b'?';
+            }
+        }
         str::from_utf8(&self.0[..length]).unwrap_or_default()
     }
 
@@ -88,6 +95,13 @@ mod tests {
         assert!(first.ends_with('\n'), "{first:?}");
         assert_eq!(room.read(&file), first);
         assert_eq!(room.read_in(rustix::fs::CWD, "/does/not/exist"), "");
+    }
+
+    #[test]
+    fn what_is_no_text_hides_nothing() {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(b"Name:\t\xff\xe4x\nVmSwap:\t3 kB\n").unwrap();
+        assert_eq!(Room::new().read(&file), "Name:\t??x\nVmSwap:\t3 kB\n");
     }
 
     #[test]

@@ -75,11 +75,6 @@ impl Ids {
     }
 }
 
-/// Where a process is in the tree of version 2, in its `/proc/PID/cgroup`.
-pub(super) fn cgroup_of(text: &str) -> Option<&str> {
-    text.lines().find_map(|line| line.strip_prefix("0::"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -133,10 +128,5 @@ mod tests {
             ids.read(part.as_bytes(), &mut |id| found.push(id));
         }
         assert_eq!(found, [12, 7, 3456]);
-        assert_eq!(
-            cgroup_of("1:name=x:/y\n0::/a.slice/b.service\n"),
-            Some("/a.slice/b.service")
-        );
-        assert_eq!(cgroup_of("1:name=x:/y\n"), None);
     }
 }
