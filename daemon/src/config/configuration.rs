@@ -43,6 +43,11 @@ impl Configuration {
         self.store.faults()
     }
 
+    /// Whether a file could not be read for want of a descriptor or of memory: it is worth trying again, though no file has changed.
+    pub fn is_behind(&self) -> bool {
+        self.store.is_behind()
+    }
+
     /// Watches the files, as they are now. To be called before [`Self::read`]: what changes in between is reported once more, and
     /// nothing is missed.
     ///

@@ -58,6 +58,8 @@ pub struct Found {
     pub files: BTreeMap<OsString, ConfigFile>,
     /// Directories, by their place in [`DIRECTORIES`], of which it is unknown what is in them.
     pub unreadable: Vec<(usize, Fault)>,
+    /// Whether something could not be read for want of a descriptor or of memory, which may be over in a moment.
+    pub passing: bool,
 }
 
 impl ConfigRoot {
@@ -79,7 +81,7 @@ impl ConfigRoot {
                             found.files.entry(name)
                         {
                             let path = path.join(entry.key());
-                            let content = self.content(&path);
+                            let content = self.content(&path, &mut found.passing);
                             entry.insert(ConfigFile {
                                 path,
                                 directory,
@@ -89,8 +91,11 @@ impl ConfigRoot {
                     }
                 }
                 Err(error) => {
-                    let fault = Fault::of_file(path, ReadError::from(error));
-                    found.unreadable.push((directory, fault));
+                    let error = ReadError::from(error);
+                    found.passing |= error.is_passing();
+                    found
+                        .unreadable
+                        .push((directory, Fault::of_file(path, error)));
                 }
             }
         }
@@ -115,10 +120,14 @@ impl ConfigRoot {
         Ok(names)
     }
 
-    fn content(&self, path: &Path) -> Content {
+    fn content(&self, path: &Path, passing: &mut bool) -> Content {
+        let mut fault = |error: ReadError| {
+            *passing |= error.is_passing();
+            Content::Fault(Fault::of_file(path, error))
+        };
         let end = match follow(&self.path, path, &mut |_, _| {}) {
             Ok(end) => end,
-            Err(error) => return Content::Fault(Fault::of_file(path, ReadError::from(error))),
+            Err(error) => return fault(error.into()),
         };
         if end.path == Path::new("/dev/null") {
             return Content::Masked;
@@ -134,7 +143,7 @@ impl ConfigRoot {
         match Files::below(&self.path).read(&end.path) {
             Ok(text) if text.is_empty() => Content::Masked,
             Ok(text) => Content::Text(text),
-            Err(error) => Content::Fault(Fault::of_file(path, error)),
+            Err(error) => fault(error),
         }
     }
 }

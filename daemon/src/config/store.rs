@@ -20,6 +20,7 @@ pub struct Store {
     files: BTreeMap<OsString, Stored>,
     config: Config,
     faults: Vec<Fault>,
+    is_behind: bool,
 }
 
 /// A file, and what is in force of it.
@@ -45,6 +46,7 @@ impl Store {
             files: BTreeMap::new(),
             config: Config::default(),
             faults: Vec::new(),
+            is_behind: false,
         }
     }
 
@@ -54,6 +56,7 @@ impl Store {
     /// a new one that hides a good one in a lower directory. A file that is removed or masked is forgotten at once.
     pub fn load(&mut self, root: &ConfigRoot) -> bool {
         let mut found = root.read();
+        self.is_behind = found.passing;
         let mut before = std::mem::take(&mut self.files);
         let mut faults: Vec<Fault> = Vec::new();
         for (directory, fault) in found.unreadable {
@@ -95,6 +98,11 @@ impl Store {
     /// What is wrong with the files.
     pub fn faults(&self) -> &[Fault] {
         &self.faults
+    }
+
+    /// Whether a file could not be read for a reason that may be over in a moment.
+    pub fn is_behind(&self) -> bool {
+        self.is_behind
     }
 
     /// What is in force.

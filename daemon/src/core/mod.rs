@@ -245,7 +245,7 @@ impl<E: Engine> Core<E> {
         self.unwatched = watch
             .renew(&self.configuration)
             .err()
-            .map(|error| Fault::new(format!("changes are noticed only on reload: {error}")));
+            .map(|error| Fault::new(format!("changes are noticed some seconds late: {error}")));
         if self.configuration.read() {
             self.units.configure(self.configuration.config().clone());
             self.give_parameters();
@@ -292,7 +292,7 @@ impl<E: Engine> Core<E> {
 
     /// Makes what is attached what should be attached, and tells what is wrong.
     pub fn reconcile(&mut self) {
-        if self.catching_up().is_some_and(|due| due <= Instant::now()) {
+        if !self.is_configuration_behind() && self.is_time_to_catch_up() {
             self.caught_up = Instant::now();
             self.units.catch_up();
         }
@@ -560,7 +560,27 @@ impl<E: Engine> Core<E> {
     /// When to do what could not be done for want of descriptors, memory or room on a disk.
     fn catching_up(&self) -> Option<Instant> {
         const PAUSE: Duration = Duration::from_secs(5);
-        self.units.is_behind().then(|| self.caught_up + PAUSE)
+        let is_behind = self.units.is_behind() || self.is_configuration_behind();
+        is_behind.then(|| self.caught_up + PAUSE)
+    }
+
+    /// Whether the configuration may be another one than is known, without anybody who tells.
+    fn is_configuration_behind(&self) -> bool {
+        self.configuration.is_behind() || self.unwatched.is_some()
+    }
+
+    fn is_time_to_catch_up(&self) -> bool {
+        self.catching_up().is_some_and(|due| due <= Instant::now())
+    }
+
+    /// Tries again what is due.
+    fn retry(&mut self, watch: &mut ConfigWatch) {
+        if self.is_configuration_behind() && self.is_time_to_catch_up() {
+            self.caught_up = Instant::now();
+            self.reload_configuration(watch);
+        } else {
+            self.reconcile();
+        }
     }
 
     /// Takes what the engine has to tell.

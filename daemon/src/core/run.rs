@@ -134,7 +134,9 @@ async fn act<E: Engine>(
                 awaited = awaited.after(&update);
                 core.update(update);
             }
-            () = sleep_until(retry.unwrap_or_else(Instant::now)), if retry.is_some() => core.reconcile(),
+            () = sleep_until(retry.unwrap_or_else(Instant::now)), if retry.is_some() => {
+                core.retry(&mut configuration);
+            }
             result = alarm.rings() => {
                 result?;
                 core.end_terms();

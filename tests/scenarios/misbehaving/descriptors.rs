@@ -4,6 +4,7 @@
 use std::process::Command;
 
 use bpf_oomd_tests::attachments::{is_attached, wait_attached};
+use bpf_oomd_tests::configuration::Configuration;
 use bpf_oomd_tests::daemon;
 use bpf_oomd_tests::machine::TestMachine;
 use bpf_oomd_tests::systemctl::{
@@ -13,6 +14,7 @@ use bpf_oomd_tests::units::{Units, hog_service};
 
 const TEMPLATE: &str = "many@.service";
 const FIRST: &str = "many@0.service";
+const SERVICE: &str = "configured.service";
 const UNITS: usize = 16;
 
 /// As many of them as there can be.
@@ -85,4 +87,43 @@ fn without_descriptors_as_much_as_possible_is_in_force_and_the_rest_when_there_a
     });
     assert_eq!(daemon::pid(), pid);
     assert_eq!(show(daemon::UNIT, "NRestarts"), "0");
+}
+
+#[test]
+fn a_configuration_that_there_is_no_descriptor_for_is_read_when_there_is_one() {
+    let _machine = TestMachine::enter();
+    stop(&[daemon::UNIT]);
+    daemon::started();
+    let mut units = Units::new();
+    units.write(
+        SERVICE,
+        &hog_service(
+            "system.slice",
+            &["ManagedOOMPolicy=bpf:biggest-leaf"],
+            "notify=READY=1 pause",
+        ),
+    );
+    daemon_reload();
+    start(&[SERVICE]);
+    wait_attached(SERVICE);
+    let pid = daemon::pid();
+    // What it has it keeps.
+    limit_descriptors(pid, 3);
+    let mut configuration = Configuration::new();
+    configuration.write("50-off", "[defaults]\nenabled = false\n");
+    eventually("the status says what is missing", || {
+        super::status().contains("Too many open files")
+    });
+    assert!(is_attached(&cgroup_of(SERVICE)));
+    limit_descriptors(pid, 524_288);
+    eventually("the configuration counts", || {
+        !is_attached(&cgroup_of(SERVICE))
+    });
+    // And its changes are noticed again.
+    configuration.remove("50-off");
+    wait_attached(SERVICE);
+    eventually("nothing is wrong any more", || {
+        !super::status().contains("Too many open files")
+    });
+    assert_eq!(daemon::pid(), pid);
 }
