@@ -12,6 +12,8 @@
 //! | `vmas=N` | makes N small mappings, so that taking the address space down takes long |
 //! | `cache=PATH:SIZE` | writes a file of that size and reads it, so that it is in the page cache |
 //! | `churn=SIZE` | allocates, touches and frees that much again and again, forever |
+//! | `sweep=SIZE:MS` | allocates and touches all of it again and again, so many milliseconds after the last time, forever |
+//! | `leak=SIZE:MS` | allocates and touches that much more every so many milliseconds, forever |
 //! | `direct=PATH` | reads from a disk or a file again and again, past the page cache, forever |
 //! | `serve=PATH` | listens on a socket at PATH and, as sshd does, makes a child for every connection, which uses some memory and answers |
 //! | `fork=N` | makes N children; they and this process go on with the next step |
@@ -36,6 +38,8 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener};
 use std::process::ExitCode;
 use std::ptr;
+use std::thread;
+use std::time::Duration;
 
 fn main() -> ExitCode {
     // From the start: a signal that comes before its step is kept, as a line of input would be.
@@ -73,6 +77,8 @@ fn run(step: &str, kept: &mut Vec<Mapping>) -> io::Result<Next> {
         "vmas" => many_mappings(number(value)?)?,
         "cache" => fill_page_cache(value)?,
         "churn" => churn(size(value)?)?,
+        "sweep" => sweep(value)?,
+        "leak" => leak(value)?,
         "direct" => read_directly(value)?,
         "serve" => serve(value)?,
         "fork" => fork(number(value)?)?,
@@ -108,6 +114,10 @@ fn run(step: &str, kept: &mut Vec<Mapping>) -> io::Result<Next> {
 
 fn invalid(message: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, message)
+}
+
+fn two<'a>(value: &'a str, expected: &str) -> io::Result<(&'a str, &'a str)> {
+    value.rsplit_once(':').ok_or_else(|| invalid(expected))
 }
 
 fn number<T: std::str::FromStr>(text: &str) -> io::Result<T> {
@@ -179,9 +189,7 @@ fn many_mappings(count: usize) -> io::Result<()> {
 }
 
 fn fill_page_cache(value: &str) -> io::Result<()> {
-    let (path, length) = value
-        .rsplit_once(':')
-        .ok_or_else(|| invalid("PATH:SIZE expected"))?;
+    let (path, length) = two(value, "PATH:SIZE expected")?;
     let block = [b'x'; 64 * 1024];
     let mut left = size(length)?;
     let mut file = File::create(path)?;
@@ -239,6 +247,28 @@ fn serve(path: &str) -> io::Result<()> {
             _ => {}
         }
     }
+}
+
+fn sweep(value: &str) -> io::Result<()> {
+    let (length, pause) = size_and_pause(value)?;
+    let mut all = map(length, libc::MAP_PRIVATE)?;
+    loop {
+        all = touch(all);
+        thread::sleep(pause);
+    }
+}
+
+fn leak(value: &str) -> io::Result<()> {
+    let (length, pause) = size_and_pause(value)?;
+    loop {
+        touch(map(length, libc::MAP_PRIVATE)?);
+        thread::sleep(pause);
+    }
+}
+
+fn size_and_pause(value: &str) -> io::Result<(usize, Duration)> {
+    let (length, pause) = two(value, "SIZE:MS expected")?;
+    Ok((size(length)?, Duration::from_millis(number(pause)?)))
 }
 
 fn read_directly(path: &str) -> io::Result<()> {

@@ -29,6 +29,7 @@ pub mod ledger;
 pub mod lines;
 pub mod long;
 pub mod machine;
+pub mod measured;
 pub mod oomctl;
 pub mod program;
 pub mod programs;

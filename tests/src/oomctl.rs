@@ -3,6 +3,8 @@
 
 use std::process::{Command, Output};
 
+use crate::systemctl::eventually;
+
 pub use serde_json::Value;
 
 /// Runs `bpf-oomctl ARGUMENTS...`.
@@ -45,6 +47,23 @@ pub fn of<'a>(list: &'a Value, key: &str, value: &str) -> &'a Value {
     let one = objects.next();
     assert!(objects.next().is_none(), "more than one {value}: {list}");
     one.unwrap_or_else(|| panic!("no {value}: {list}"))
+}
+
+/// What the daemon says of a unit, null as long as it does not know it.
+#[track_caller]
+pub fn listed(unit: &str) -> Value {
+    let units = json(&["list"]);
+    let mut units = units.as_array().into_iter().flatten();
+    let found = units.find(|found| found["name"] == unit);
+    found.cloned().unwrap_or_default()
+}
+
+/// Waits until a unit's policy is in force, whichever engine does that.
+#[track_caller]
+pub fn wait_in_force(unit: &str) {
+    eventually("the unit has its policy", || {
+        listed(unit)["attached"] == true
+    });
 }
 
 /// Runs it for what has to be refused; returns what it says then.

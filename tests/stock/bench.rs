@@ -5,14 +5,15 @@
 //!
 //! Run as root in the test machine. Prints a table, and writes `ranking.json` to where the machine collects artifacts.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Write as _};
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bpf_oomd_bpf::{Ranking, SharedMaps, StockPolicy};
 use bpf_oomd_tests::cgroup::Cgroup;
 use bpf_oomd_tests::machine::TestMachine;
+use bpf_oomd_tests::measured::{self, Numbers};
 use serde_json::json;
 
 /// Children of each cgroup that has some.
@@ -112,20 +113,6 @@ fn read_all(directories: &[PathBuf], buffer: &mut String) -> usize {
     largest
 }
 
-fn median(mut times: Vec<Duration>) -> Duration {
-    times.sort_unstable();
-    times[times.len() / 2]
-}
-
-fn line_of(file: &str, begins: &str) -> String {
-    let text = fs::read_to_string(file).unwrap_or_else(|error| panic!("{file}: {error}"));
-    let line = text.lines().find(|line| line.starts_with(begins));
-    line.unwrap_or("unknown")
-        .trim_start_matches(begins)
-        .trim_start_matches([' ', '\t', ':'])
-        .to_owned()
-}
-
 fn main() {
     let _machine = TestMachine::enter();
     let tree = Tree::new();
@@ -142,34 +129,41 @@ fn main() {
         policy
             .ranking_into(domain, &mut ranking)
             .expect("run the ranking");
-        ranked.push(began.elapsed());
+        ranked.push(began.elapsed().as_secs_f64());
         assert_eq!((ranking.candidates.len(), ranking.left_out), (LEAVES, 0));
 
         let began = Instant::now();
         std::hint::black_box(read_all(&directories, &mut buffer));
-        read.push(began.elapsed());
+        read.push(began.elapsed().as_secs_f64());
     }
-    let (ranked, read) = (median(ranked), median(read));
-    let ratio = read.as_secs_f64() / ranked.as_secs_f64();
-    let kernel = line_of("/proc/sys/kernel/osrelease", "");
-    let machine = line_of("/proc/cpuinfo", "model name");
-    println!("{CGROUPS} cgroups, {LEAVES} leaves, on {kernel} ({machine}), medians of {ROUNDS}:");
+    let ratios = ranked.iter().zip(&read).map(|(ranked, read)| read / ranked);
+    let ratio = numbers(ratios.collect());
+    let (ranked, read) = (numbers(ranked), numbers(read));
+    let kernel = measured::kernel();
+    let machine = measured::processor();
+    let (median, (least, most)) = (ratio.median(), ratio.range());
+    println!(
+        "{CGROUPS} cgroups, {LEAVES} leaves, on {kernel} ({machine}), medians of {ROUNDS} rounds:"
+    );
     println!("    one ranking                      1");
-    println!("    reading memory.stat of each  {ratio:>5.1}");
-    let result = json!({
-        "benchmark": "ranking",
-        "kernel": kernel,
-        "machine": machine,
-        "cgroups": CGROUPS,
-        "leaves": LEAVES,
-        "rounds": ROUNDS,
-        "ranking_seconds": ranked.as_secs_f64(),
-        "memory_stat_seconds": read.as_secs_f64(),
-        "ratio": ratio,
-    });
-    if let Some(artifacts) = std::env::var_os("BPF_OOMD_ARTIFACTS") {
-        let file = PathBuf::from(artifacts).join("ranking.json");
-        fs::write(&file, format!("{result:#}\n"))
-            .unwrap_or_else(|error| panic!("{}: {error}", file.display()));
-    }
+    println!("    reading memory.stat of each  {median:>5.1}  ({least:.1} to {most:.1})");
+    measured::keep(
+        "ranking",
+        &json!({
+            "benchmark": "ranking",
+            "kernel": kernel,
+            "machine": machine,
+            "virtualization": measured::virtualization(),
+            "cgroups": CGROUPS,
+            "leaves": LEAVES,
+            "rounds": ROUNDS,
+            "ranking_seconds": ranked.json(),
+            "memory_stat_seconds": read.json(),
+            "ratio": ratio.json(),
+        }),
+    );
+}
+
+fn numbers(all: Vec<f64>) -> Numbers {
+    Numbers::new(all).expect("there are rounds")
 }
