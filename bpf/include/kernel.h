@@ -266,10 +266,17 @@ struct page_counter {
 	unsigned long high; /* PAGE_COUNTER_MAX: no limit */
 };
 
-/* As of the last flush. What is behind an index, see mem_cgroup_stats_index. */
+/*
+ * As of the last flush. The index is the item, where there are MEMCG_NR_STAT of
+ * them. Since 6.10 there are fewer, and OOMD_STATS_INDEX, an array of bytes
+ * that is not in the kernel's BTF, says where an item is; 255 for one that is
+ * not counted.
+ */
 struct memcg_vmstats {
 	long state[1];
 };
+
+#define OOMD_STATS_INDEX "mem_cgroup_stats_index"
 
 struct mem_cgroup {
 	struct cgroup_subsys_state css;
@@ -279,7 +286,7 @@ struct mem_cgroup {
 	atomic_long_t memory_events[1]; /* by enum memcg_memory_event */
 };
 
-/* Of the three enums below only the names count: use bpf_core_enum_value(),
+/* Of the four enums below only the names count: use bpf_core_enum_value(),
  * the numbers differ from kernel to kernel.
  */
 enum node_stat_item {
@@ -287,6 +294,10 @@ enum node_stat_item {
 	NR_FILE_PAGES,
 	NR_SHMEM,
 	NR_KERNEL_STACK_KB,
+};
+
+enum memcg_stat_item {
+	MEMCG_NR_STAT,
 };
 
 enum vm_event_item {
@@ -406,14 +417,6 @@ struct bpf_iter__task {
 };
 
 #pragma clang attribute pop
-
-/* ---- variables ---------------------------------------------------------- */
-
-/* Where an item is in memcg_vmstats.state (mm/memcontrol.c); 255 for one that
- * is not counted. Before 6.10 the index is the item. An array of bytes; it is
- * not in the kernel's BTF, and what is not there has no type to libbpf.
- */
-extern const void mem_cgroup_stats_index __weak __ksym;
 
 /* ---- kfuncs ------------------------------------------------------------- */
 

@@ -19,6 +19,9 @@
  */
 static u64 oomd_page_size;
 
+/* The address of OOMD_STATS_INDEX, 0 where there is none. */
+static u64 oomd_stats_index;
+
 static __always_inline bool oomd_has_memcg_kfuncs(void)
 {
 	return bpf_ksym_exists(bpf_get_mem_cgroup);
@@ -68,12 +71,11 @@ static __always_inline u64 oomd_page_state_kept(struct mem_cgroup *memcg,
 	u64 index = item;
 	s64 pages = 0;
 
-	if (&mem_cgroup_stats_index) {
+	if (oomd_stats_index) {
 		u8 place = 0xff;
 
-		bpf_probe_read_kernel(
-			&place, sizeof(place),
-			(void *)((u64)&mem_cgroup_stats_index + item));
+		bpf_probe_read_kernel(&place, sizeof(place),
+				      (void *)(oomd_stats_index + item));
 		if (place == 0xff)
 			return 0;
 		index = place;

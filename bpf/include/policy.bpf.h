@@ -527,6 +527,12 @@ static __always_inline int oomd_rank(struct oomd_ranking *ranking,
 		return oomd_rank(ranking, score);                              \
 	}                                                                      \
                                                                                \
+	SEC("syscall")                                                         \
+	int locate(void *ctx)                                                  \
+	{                                                                      \
+		return oomd_locate();                                          \
+	}                                                                      \
+                                                                               \
 	SEC("iter.s/task")                                                     \
 	int flush(struct bpf_iter__task *ctx)                                  \
 	{                                                                      \

@@ -61,6 +61,28 @@ static __always_inline struct oomd_stock_run *oomd_stock_run_now(void)
 }
 
 /*
+ * Find what the kernel tells by its address alone; once, before anything else.
+ * As a symbol of the program libbpf would look for it in /proc/kallsyms, which
+ * a service need not see (ProtectKernelTunables=), and take it for missing.
+ * Returns an error if it is there and the kernel does not tell.
+ */
+static __always_inline int oomd_locate(void)
+{
+	static const char name[] = OOMD_STATS_INDEX;
+	struct memcg_vmstats *vmstats = NULL;
+	u64 address = 0;
+	long error;
+
+	if (oomd_has_memcg_kfuncs() ||
+	    bpf_core_field_size(vmstats->state) / sizeof(long) >=
+		    bpf_core_enum_value(enum memcg_stat_item, MEMCG_NR_STAT))
+		return 0;
+	error = bpf_kallsyms_lookup_name(name, sizeof(name), 0, &address);
+	oomd_stats_index = address;
+	return error;
+}
+
+/*
  * Bring the statistics of the domain up to date. By the way that this kernel
  * has; without any they are two seconds old at most, by when the kernel does it
  * by itself. 6.1 has no way to get at the domain here, and all cgroups are

@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::ptr;
 use std::sync::{Mutex, PoisonError};
 
 use libbpf_rs::{MapCore as _, MapFlags, MapHandle, MapType};
@@ -199,10 +200,14 @@ impl PolicyProgram {
 
 /// Run a `SEC("syscall")` program on a context, which it may change. Returns
 /// what it returns.
-fn run(program: BorrowedFd<'_>, context: &mut [u8]) -> Result<i32, MapError> {
+pub(crate) fn run(program: BorrowedFd<'_>, context: &mut [u8]) -> Result<i32, MapError> {
     let mut options = libbpf_sys::bpf_test_run_opts {
         sz: size_of::<libbpf_sys::bpf_test_run_opts>() as libbpf_sys::size_t,
-        ctx_in: context.as_ptr().cast(),
+        // The kernel refuses an address of nothing.
+        ctx_in: match context.is_empty() {
+            true => ptr::null(),
+            false => context.as_ptr().cast(),
+        },
         ctx_size_in: context.len() as u32,
         ..Default::default()
     };
@@ -211,7 +216,7 @@ fn run(program: BorrowedFd<'_>, context: &mut [u8]) -> Result<i32, MapError> {
     let error = unsafe { libbpf_sys::bpf_prog_test_run_opts(program.as_raw_fd(), &mut options) };
     if error < 0 {
         let error = std::io::Error::from_raw_os_error(-error);
-        return Err(MapError::libbpf("running the ranking program")(
+        return Err(MapError::libbpf("running a program of a policy")(
             error.into(),
         ));
     }

@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::io::{self, Read as _};
+use std::os::fd::AsFd;
 use std::sync::{Mutex, PoisonError};
 
 use libbpf_rs::{Iter, Link, MapType, Object};
@@ -14,11 +15,12 @@ use crate::map::MapError;
 use crate::mapped::Mapped;
 use crate::object;
 use crate::parameter::{self, Parameters};
-use crate::policy::CANDIDATES;
+use crate::policy::{CANDIDATES, run};
 use crate::shared::SharedMaps;
 use crate::struct_ops::{self, LoadError};
 
 /// Names in `include/policy.bpf.h`.
+const LOCATE: &str = "locate";
 const FLUSH: &str = "flush";
 const RANK: &str = "rank_stock";
 /// Names in `include/stock.bpf.h`.
@@ -27,7 +29,7 @@ const LEAVES: &str = "oomd_stock_leaves";
 
 /// Whether a policy's program is for kernels without the interface.
 pub(crate) fn is_program(name: &str) -> bool {
-    [FLUSH, RANK].contains(&name)
+    [LOCATE, FLUSH, RANK].contains(&name)
 }
 
 /// Whether only those programs use a policy's map.
@@ -71,6 +73,7 @@ impl StockPolicy {
         let parameters = parameter::declared(&open)?;
         let object = struct_ops::load(&format!("the ranking of policy {name:?}"), open, &said)?;
         drop(said);
+        locate(&object)?;
         let policy = Self {
             name,
             programs: Mutex::new(Programs {
@@ -169,6 +172,20 @@ impl fmt::Debug for StockPolicy {
     }
 }
 
+/// Lets the programs find what the kernel tells by address alone.
+fn locate(object: &Object) -> Result<(), LoadError> {
+    let program = object
+        .progs()
+        .find(|program| program.name() == LOCATE)
+        .ok_or(LoadError::Object("a program is missing"))?;
+    match run(program.as_fd(), &mut []) {
+        Ok(0) => Ok(()),
+        _ => Err(LoadError::Object(
+            "the kernel does not tell where it counts page cache (CAP_SYSLOG, kernel.kptr_restrict below 2, CONFIG_KALLSYMS_ALL)",
+        )),
+    }
+}
+
 /// In bytes.
 fn page_size() -> u64 {
     // SAFETY: reads a constant of the system.
@@ -227,7 +244,7 @@ mod tests {
             let programs = open
                 .progs()
                 .filter(|program| program.name().to_str().is_some_and(is_program));
-            assert_eq!(programs.count(), 2, "{name}");
+            assert_eq!(programs.count(), 3, "{name}");
             let maps = open
                 .maps()
                 .filter(|map| map.name().to_str().is_some_and(is_map));
