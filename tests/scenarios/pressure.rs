@@ -21,7 +21,7 @@ use bpf_oomd_tests::systemctl::{
     cgroup_of, daemon_reload, eventually, show, signal, start, stop, systemctl, wait_for_property,
 };
 use bpf_oomd_tests::units::{Units, hog_service, slice};
-use bpf_oomd_tests::wait::{eventually_within, since_boot};
+use bpf_oomd_tests::wait::since_boot;
 
 const SLICE: &str = "scene.slice";
 const STALLING: &str = "scene-stalling.service";
@@ -266,11 +266,7 @@ fn five_hundred_units_are_watched_by_one_attachment_and_wake_nobody_while_nothin
     }
     let all: Vec<&str> = names.iter().map(String::as_str).collect();
     start(&all);
-    // The watchdog is somebody that wants to be woken for.
-    units.write_drop_in(daemon::UNIT, "50-still", "[Service]\nWatchdogSec=0\n");
-    daemon_reload();
-    stop(&[daemon::UNIT]);
-    daemon::started();
+    daemon::restart_without_watchdog(&mut units);
     let links_before = links().len();
     let before = kernel_memory();
 
@@ -285,24 +281,17 @@ fn five_hundred_units_are_watched_by_one_attachment_and_wake_nobody_while_nothin
     println!("a unit that is watched costs the kernel {each} bytes");
     assert!(each < 64 * 1024, "{each} bytes");
 
-    // Other programs of the machine may have something to do in a minute; hardly in each of three.
-    let mut wakeups = Vec::new();
-    eventually_within(Duration::from_secs(400), || {
-        let counted = wakeups_counted();
-        let before = daemon::switches();
-        std::thread::sleep(Duration::from_secs(60));
-        let switches = daemon::switches() - before;
-        let counted = wakeups_counted() - counted;
+    let mut counted = wakeups_counted();
+    daemon::wait_for_a_minute_of_sleep(|switches| {
+        let now = wakeups_counted();
         // Whoever asked has come and gone, which may be one.
-        assert!(counted <= switches + 1, "it counted {counted} wakeups");
-        wakeups.push(switches);
-        match wakeups.last() {
-            Some(0) => Ok(()),
-            _ if wakeups.len() < 3 => Err(String::new()),
-            _ => panic!("it woke up {wakeups:?} times in three minutes"),
-        }
+        assert!(
+            now - counted <= switches + 1,
+            "it counted {}",
+            now - counted
+        );
+        counted = now;
     });
-    println!("wakeups of the daemon, by minute: {wakeups:?}");
     drop(units);
     systemctl(&["restart", daemon::UNIT]);
 }

@@ -7,12 +7,20 @@
 mod before_a_kill;
 #[path = "userspace/hostile.rs"]
 mod hostile;
+#[path = "userspace/life.rs"]
+mod life;
 #[path = "userspace/memory_is_gone.rs"]
 mod memory_is_gone;
 #[path = "userspace/nominate.rs"]
 mod nominate;
 #[path = "userspace/rights.rs"]
 mod rights;
+#[path = "userspace/spared.rs"]
+mod spared;
+#[path = "userspace/still.rs"]
+mod still;
+#[path = "userspace/victims.rs"]
+mod victims;
 
 use std::time::Duration;
 
@@ -23,7 +31,7 @@ use bpf_oomd_tests::configuration::Configuration;
 use bpf_oomd_tests::daemon;
 use bpf_oomd_tests::journal::{Entry, Journal, field, number};
 use bpf_oomd_tests::machine::TestMachine;
-use bpf_oomd_tests::oomctl::{Value, json, of, told};
+use bpf_oomd_tests::oomctl::{json, listed, of, told, wait_in_force};
 use bpf_oomd_tests::seed_units::{DISLIKED, LARGER, SLICE, SMALLER, SeedUnits, UNKILLABLE};
 use bpf_oomd_tests::systemctl::{
     cgroup_of, daemon_reload, eventually, show, show_number, signal, start, stop, systemctl_fails,
@@ -41,23 +49,6 @@ const SOON: &str = "ManagedOOMPolicyPressure=memory full 100ms/1s";
 
 fn kills() -> String {
     format!("MESSAGE_ID={KILL_MESSAGE_ID}")
-}
-
-/// What the daemon says of a unit, null as long as it does not know it.
-#[track_caller]
-fn listed(unit: &str) -> Value {
-    let units = json(&["list"]);
-    let mut units = units.as_array().into_iter().flatten();
-    let found = units.find(|found| found["name"] == unit);
-    found.cloned().unwrap_or_default()
-}
-
-/// Waits until a unit's policy is in force.
-#[track_caller]
-fn wait_attached(unit: &str) {
-    eventually("the unit has its policy", || {
-        listed(unit)["attached"] == true
-    });
 }
 
 /// The line of a unit that is watched for pressure, as people see it.
@@ -93,7 +84,7 @@ fn the_largest_unit_of_a_slice_that_stalls_dies_and_only_it() {
     let _machine = TestMachine::enter();
     daemon::started();
     let tree = seed(&["ManagedOOMPolicy=bpf:biggest-leaf", SOON]);
-    wait_attached(SLICE);
+    wait_in_force(SLICE);
     wait_watched(SLICE);
     let slice = id_of(&cgroup_of(SLICE));
     let victim = id_of(&cgroup_of(LARGER));
@@ -149,7 +140,7 @@ fn scene(configuration: &str, settings: &[&str]) -> (Configuration, Units) {
     );
     daemon_reload();
     start(&[STALLING, QUIET]);
-    wait_attached(SCENE);
+    wait_in_force(SCENE);
     (files, units)
 }
 
@@ -328,7 +319,7 @@ fn a_policy_alone_is_asked_when_its_slice_stands_still() {
     let _machine = TestMachine::enter();
     daemon::started();
     let tree = seed(&["ManagedOOMPolicy=bpf:biggest-leaf"]);
-    wait_attached(SLICE);
+    wait_in_force(SLICE);
     eventually("it is watched by default", || {
         watched(SLICE).is_some_and(|line| line.contains("memory full 500ms/1s for=3s"))
     });
@@ -344,7 +335,7 @@ fn with_a_machine_low_on_memory_the_policy_of_the_root_slice_is_asked() {
         "[slice.\"-.slice\"]\npolicy = \"bpf:biggest-leaf\"\npressure = \"none\"\n",
         &["ManagedOOMPolicyPressure=none"],
     );
-    wait_attached("-.slice");
+    wait_in_force("-.slice");
     // It waits for memory, by a limit of its own; that the machine has less than nearly all of it available is so all the time.
     let journal = Journal::from_now();
     signal(STALLING, "USR1");

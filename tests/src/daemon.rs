@@ -2,10 +2,14 @@
 //! The installed daemon, seen from outside.
 
 use std::fs;
+use std::thread::sleep;
+use std::time::Duration;
 
 use crate::systemctl::{
-    eventually, show, show_number, start, systemctl_if_possible, wait_for_property,
+    daemon_reload, eventually, show, show_number, start, stop, systemctl_if_possible,
+    wait_for_property,
 };
+use crate::units::Units;
 
 /// The daemon's unit.
 pub const UNIT: &str = "bpf-oomd.service";
@@ -80,4 +84,29 @@ pub fn switches() -> u64 {
                 .sum::<u64>()
         })
         .sum()
+}
+
+/// Waits for a minute in which the daemon does not wake up, and tells `each` how often it did in every minute. Other programs of the
+/// machine may have something for it to do in a minute; hardly in each of three.
+#[track_caller]
+pub fn wait_for_a_minute_of_sleep(mut each: impl FnMut(u64)) {
+    let mut minutes = Vec::new();
+    while minutes.last() != Some(&0) {
+        assert!(minutes.len() < 3, "it woke up {minutes:?} times a minute");
+        let before = switches();
+        sleep(Duration::from_secs(60));
+        let woken = switches() - before;
+        each(woken);
+        minutes.push(woken);
+    }
+    println!("wake-ups of the daemon, by minute: {minutes:?}");
+}
+
+/// Takes its watchdog away, which is somebody that wants to be woken for, and starts it anew. To be done again when the drop-in is gone.
+#[track_caller]
+pub fn restart_without_watchdog(units: &mut Units) {
+    units.write_drop_in(UNIT, "50-still", "[Service]\nWatchdogSec=0\n");
+    daemon_reload();
+    stop(&[UNIT]);
+    started();
 }
