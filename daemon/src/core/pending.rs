@@ -84,7 +84,7 @@ impl PendingKills {
                 words("OOM_VICTIM_CGROUP", &pending.cgroup),
                 words("OOM_VICTIM_BYTES", &warning.kill.victim_bytes.to_string()),
                 words("OOM_POLICY", &pending.policy),
-                words("OOM_REASON", record.reason),
+                words("OOM_REASON", &record.reason),
                 words("OOM_DOMAIN", record.domain.as_deref().unwrap_or_default()),
                 words("OOM_DOMAIN_BYTES", &warning.kill.usage_before.to_string()),
             ];

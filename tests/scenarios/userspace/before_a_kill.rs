@@ -11,14 +11,14 @@ use bpf_oomd_tests::configuration::Configuration;
 use bpf_oomd_tests::daemon;
 use bpf_oomd_tests::journal::{Journal, field, number};
 use bpf_oomd_tests::machine::TestMachine;
-use bpf_oomd_tests::oomctl::{property, told as oomctl_says};
+use bpf_oomd_tests::oomctl::{property, told as oomctl_says, wait_in_force};
 use bpf_oomd_tests::systemctl::{
     cgroup_of, daemon_reload, eventually, show, signal, start, wait_for_property,
 };
 use bpf_oomd_tests::units::{Units, hog_service};
 use bpf_oomd_tests::wait::since_boot;
 
-use super::{QUIET, SCENE, SOON, kills, scene, wait_attached, wait_watched};
+use super::{QUIET, SCENE, SOON, kills, scene, wait_watched};
 
 const WARNED: &str = "scene-warned.service";
 const NOBODY: &str = "a(sssstb) 0";
@@ -114,7 +114,7 @@ fn who_is_warned_is_killed_at_once_when_the_machine_has_very_little_left() {
     let _machine = TestMachine::enter();
     let root = "[slice.\"-.slice\"]\npolicy = \"bpf:biggest-leaf\"\npressure = \"none\"\n";
     let (mut configuration, mut units) = scene(root, &["ManagedOOMPolicyPressure=none"]);
-    wait_attached("-.slice");
+    wait_in_force("-.slice");
     start_warned(&mut units, &["ManagedOOMPolicyWarn=1min"], "deaf");
     let journal = Journal::from_now();
     signal(WARNED, "USR1");

@@ -7,13 +7,14 @@ use bpf_oomd_tests::configuration::Configuration;
 use bpf_oomd_tests::daemon;
 use bpf_oomd_tests::journal::{Journal, field};
 use bpf_oomd_tests::machine::TestMachine;
+use bpf_oomd_tests::oomctl::wait_in_force;
 use bpf_oomd_tests::seed_units::{DISLIKED, LARGER, SLICE, SMALLER, SeedUnits, UNKILLABLE};
 use bpf_oomd_tests::systemctl::{
     daemon_reload, eventually, show, show_number, signal, start, stop, systemctl, wait_for_property,
 };
 use bpf_oomd_tests::units::hog_service;
 
-use super::{check_only_victim, kills, scene, seed, wait_attached, wait_watched};
+use super::{check_only_victim, kills, scene, seed, wait_watched};
 
 /// It stalls, and nobody is killed for that.
 const NEVER: &str = "ManagedOOMPolicyPressure=memory full 100ms/1s for=1h";
@@ -33,7 +34,7 @@ fn nominated() -> (Configuration, SeedUnits) {
     let mut configuration = Configuration::new();
     configuration.write("60-nominate", NOMINATE);
     let tree = seed(&["ManagedOOMPolicy=bpf:biggest-leaf", NEVER]);
-    wait_attached(SLICE);
+    wait_in_force(SLICE);
     wait_watched(SLICE);
     assert_eq!(adjustment(LARGER), 0);
     tree.run_out_of_memory();

@@ -100,7 +100,8 @@ mod tests {
     #[test]
     fn what_is_no_text_hides_nothing() {
         let mut file = tempfile::tempfile().unwrap();
-        file.write_all(b"Name:\t\xff\xe4x\nVmSwap:\t3 kB\n").unwrap();
+        file.write_all(b"Name:\t\xff\xe4x\nVmSwap:\t3 kB\n")
+            .unwrap();
         assert_eq!(Room::new().read(&file), "Name:\t??x\nVmSwap:\t3 kB\n");
     }
 
