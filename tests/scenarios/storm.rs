@@ -81,33 +81,34 @@ impl Shortage {
         let group = &tree.groups[self.group];
         let slice = group.slice(self.domain);
         let what = slice.path.display();
-        // The first process that dies may give enough, and the others are killed a moment later.
+        let killed = || killed_in(&slice.path) - self.killed_before;
+        // What the kernel's killer takes is its own affair, as long as it is the next one in its order.
+        let victims = match self.decides {
+            Decides::Policy => &self.victims[..1],
+            Decides::Kernel => &self.victims[..usize::try_from(killed()).expect("a few")],
+        };
+        assert!(!victims.is_empty(), "nobody was killed in {what}");
         let least = match self.decides {
             Decides::Policy => self.processes,
             Decides::Kernel => 1,
         };
-        let killed = eventually_within(PATIENCE, || {
-            let killed = killed_in(&slice.path) - self.killed_before;
-            (killed >= least)
-                .then_some(killed)
-                .ok_or_else(|| format!("{killed} processes were killed in {what}"))
-        });
-        // What the kernel's killer takes is its own affair, as long as it is the next one in its order.
-        let victims = match self.decides {
-            Decides::Policy => {
-                assert_eq!(killed, self.processes, "killed in {what}");
-                &self.victims[..1]
-            }
-            Decides::Kernel => &self.victims[..usize::try_from(killed).expect("a few")],
-        };
         let names: BTreeSet<&str> = victims.iter().map(|(name, _)| &**name).collect();
-        for unit in group.units.iter().flatten() {
-            if names.contains(&*unit.name) {
-                eventually_within(PATIENCE, || match unit.pids.iter().all(|pid| lives(*pid)) {
-                    true => Err(format!("nothing of {} has died in {what}", unit.name)),
-                    false => Ok(()),
-                });
-            }
+        let units = group.units.iter().flatten();
+        for unit in units.filter(|unit| names.contains(&*unit.name)) {
+            eventually_within(PATIENCE, || {
+                let gone = unit.pids.iter().filter(|pid| !lives(**pid)).count() as u64;
+                (gone >= least)
+                    .then_some(())
+                    .ok_or_else(|| format!("{gone} of {} have died in {what}", unit.name))
+            });
+        }
+        if self.decides == Decides::Policy {
+            // Less than there were: systemd ends what is left of a unit whose first process is gone, be it about to be killed or not.
+            let killed = killed();
+            assert!(
+                (1..=self.processes).contains(&killed),
+                "{killed} processes were killed in {what}"
+            );
         }
         for (_, victim) in victims {
             ledger.add(Kill {
