@@ -1,17 +1,16 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Cgroups of a test's own, directly below the root and so out of systemd's way, gone when the test is over.
 
-use std::ffi::CString;
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use crate::user::set_attribute;
 use crate::wait::{SOON, eventually_within};
 
 const ROOT: &str = "/sys/fs/cgroup";
@@ -71,19 +70,8 @@ impl Cgroup {
     /// Sets an extended attribute of the directory.
     #[track_caller]
     pub fn set_attribute(&self, name: &str, value: &str) {
-        let path = CString::new(self.path.as_os_str().as_bytes()).expect("a path");
-        let name = CString::new(name).expect("a name");
-        // SAFETY: both strings end with NUL, the value is as long as said, and all outlive the call.
-        let result = unsafe {
-            libc::setxattr(
-                path.as_ptr(),
-                name.as_ptr(),
-                value.as_ptr().cast(),
-                value.len(),
-                0,
-            )
-        };
-        assert_eq!(result, 0, "set {name:?}: {}", io::Error::last_os_error());
+        set_attribute(&self.path, name, value.as_bytes())
+            .unwrap_or_else(|error| panic!("set {name} of {}: {error}", self.path.display()));
     }
 
     /// The cgroup's id; on 64-bit machines that is its directory's inode number (`include/linux/kernfs.h`).
