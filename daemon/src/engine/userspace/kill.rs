@@ -101,26 +101,25 @@ impl Target {
         Ok(total)
     }
 
-    /// Kills all of it or its largest process, and begins to take back the memory.
+    /// Kills all of it or its largest process, and begins to take back the memory. Returns how many processes there were.
     ///
     /// # Errors
     ///
     /// If the kernel refuses, or there is nobody in it any more.
-    pub(super) fn kill(mut self, how: Kill) -> Result<Killed, KillError> {
+    pub(super) fn kill(&mut self, how: Kill) -> Result<u32, KillError> {
         let total = self.choose(how)?;
         mark::chosen(self.place.directory());
         self.end(how)?;
         mark::killed(self.place.directory(), count(&self.held));
-        Ok(self.killed(total))
+        Ok(total)
     }
 
-    /// Kills those who were warned. `total` is how many there were when they were.
-    pub(super) fn kill_warned(self, how: Kill, total: u32) -> Result<Killed, KillError> {
-        self.end(how)?;
-        Ok(self.killed(total))
-    }
-
-    fn end(&self, how: Kill) -> io::Result<()> {
+    /// Kills all of it or the process that was warned, of which systemd has been told.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses.
+    pub(super) fn end(&self, how: Kill) -> io::Result<()> {
         match how {
             Kill::Cgroup => {
                 let kill = self.kill.as_ref();
@@ -138,7 +137,8 @@ impl Target {
         Ok(())
     }
 
-    fn killed(self, total: u32) -> Killed {
+    /// What was killed, when there were that many processes.
+    pub(super) fn killed(self, total: u32) -> Killed {
         Killed {
             place: self.place,
             total,

@@ -206,7 +206,7 @@ impl Enforcer {
             Some(index) => Ok(self.ready.swap_remove(index)),
             None => self.prepare(id),
         };
-        let target = match target {
+        let mut target = match target {
             Ok(target) => target,
             Err(error) => {
                 debug!("the cgroup with id {id} cannot be killed: {error}");
@@ -223,13 +223,13 @@ impl Enforcer {
         }
         let time_ns = time_ns();
         match target.kill(how) {
-            Ok(killed) => {
+            Ok(total) => {
                 let kill = decision.told(candidate, how, time_ns);
-                self.killed(killed, kill);
+                self.killed(target.killed(total), kill);
                 true
             }
             Err(error) => {
-                not_killed(id, &error);
+                not_killed(&target.place, &error);
                 false
             }
         }
@@ -265,7 +265,7 @@ impl Enforcer {
             match target.warn(how) {
                 Ok(total) => kill.processes_total = total,
                 Err(error) => {
-                    not_killed(kill.victim, &error);
+                    not_killed(&target.place, &error);
                     return false;
                 }
             }
@@ -345,21 +345,23 @@ impl Enforcer {
             sources.remove(&file);
             self.tokens.remove(&token);
         }
-        let id = kill.victim;
         let result = match (is_gone, asked) {
             (true, _) => Err(KillError::Empty),
-            (_, true) => target.kill_warned(how, kill.processes_total),
+            (_, true) => target
+                .end(how)
+                .map(|()| kill.processes_total)
+                .map_err(KillError::from),
             (_, false) => target.renew().and_then(|()| target.kill(how)),
         };
         match result {
-            Ok(killed) => self.killed(killed, kill),
+            Ok(total) => self.killed(target.killed(total), kill),
             Err(KillError::Empty) => {
                 // What it had is given back, which takes its time as after a kill.
                 self.aftermath.killed(kill.domain, now());
                 kill.processes.clear();
                 self.events.push(Event::WentAway(kill));
             }
-            Err(error) => not_killed(id, &error),
+            Err(error) => not_killed(&target.place, &error),
         }
     }
 
@@ -404,9 +406,9 @@ impl Decision<'_> {
     }
 }
 
-fn not_killed(victim: CgroupId, error: &KillError) {
+fn not_killed(victim: &Place, error: &KillError) {
     match error {
-        KillError::Io(error) => error!("the cgroup with id {victim} cannot be killed: {error}"),
-        reason => info!("the cgroup with id {victim} is not killed: {reason}"),
+        KillError::Io(error) => error!("{} cannot be killed: {error}", victim.path),
+        reason => info!("{} is not killed: {reason}", victim.path),
     }
 }
