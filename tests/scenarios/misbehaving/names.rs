@@ -7,7 +7,7 @@ use bpf_oomd_tests::attachments::{attachments, is_attached, wait_attached, wait_
 use bpf_oomd_tests::cgroup::id_of;
 use bpf_oomd_tests::daemon;
 use bpf_oomd_tests::machine::TestMachine;
-use bpf_oomd_tests::oomctl::{json, reset_policy, set_policy, told};
+use bpf_oomd_tests::oomctl::{json, of, reset_policy, set_policy, told};
 use bpf_oomd_tests::systemctl::{
     cgroup_of, daemon_reload, eventually, signal, start, stop, systemctl,
 };
@@ -85,7 +85,7 @@ fn units_have_their_policy_whatever_they_are_called() {
         assert!(!is_attached(&cgroup_of(name)), "{name}");
         reset_policy(name);
         assert!(is_attached(&cgroup_of(name)), "{name}");
-        assert_eq!(json(&["list", name])[0]["name"], **name);
+        assert_eq!(of(&json(&["list"]), "name", name)["attached"], true);
     }
     let simulated = told(&["simulate", "--", &slice_name]);
     for name in &services {
