@@ -89,10 +89,11 @@ pub fn target() -> &'static str {
     }
 }
 
-/// Offers the journal again what it did not take. To be called from time to time.
-pub fn flush() {
-    if let Some((_, Some(journal))) = STARTED.get() {
-        journal.flush();
+/// Offers the journal again what it did not take. Returns whether something waits still; then it is to be called again soon.
+pub fn flush() -> bool {
+    match STARTED.get() {
+        Some((_, Some(journal))) => journal.flush(),
+        _ => false,
     }
 }
 

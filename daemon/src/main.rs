@@ -14,6 +14,7 @@ use bpf_oomd::log;
 use bpf_oomd::resident;
 use bpf_oomd::systemd::fd_store::{FdStore, Inherited};
 use bpf_oomd::systemd::files::Files;
+use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 use tracing::{error, info, warn};
@@ -98,22 +99,22 @@ fn start(
         EngineKind::Kernel => {
             let engine =
                 KernelEngine::new(facts, store, inherited).context("BPF cannot be used")?;
-            daemon(engine, tree()?)
+            daemon(engine, tree()?, resident::keep_what_is_there)
         }
         EngineKind::Userspace => {
             let engine = UserspaceEngine::new(facts, tree()?, Path::new(STATE_DIRECTORY))
                 .context("BPF cannot be used")?;
             // What the kernel engine left, before the configuration chose this one: two that are in charge would both kill.
             store.let_go(inherited);
-            daemon(engine, tree()?)
+            daemon(engine, tree()?, resident::keep_everything)
         }
     }
 }
 
-fn daemon(engine: impl Engine, tree: Tree) -> anyhow::Result<()> {
+fn daemon(engine: impl Engine, tree: Tree, keep: fn() -> io::Result<()>) -> anyhow::Result<()> {
     info!("{}", bpf_oomd::engine::summary(&engine));
     // It works without, as long as there is a disk that answers.
-    if let Err(error) = resident::keep() {
+    if let Err(error) = keep() {
         warn!("The daemon's memory may be reclaimed when memory is short: {error}");
     }
     let runtime = tokio::runtime::Builder::new_current_thread()

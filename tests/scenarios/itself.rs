@@ -22,29 +22,33 @@ const SLICE: &str = "itself.slice";
 const SERVICE: &str = "itself-one.service";
 const POLICY: &str = "ManagedOOMPolicy=bpf:biggest-leaf";
 
-/// A number of `/proc/PID/status` of the daemon, in bytes.
-#[track_caller]
-fn status(name: &str) -> u64 {
-    let path = format!("/proc/{}/status", daemon::pid());
-    let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
-    let line = text.lines().find_map(|line| line.strip_prefix(name));
-    line.and_then(|rest| rest.trim_start_matches(':').trim().strip_suffix(" kB"))
-        .and_then(|kilobytes| kilobytes.parse::<u64>().ok())
-        .unwrap_or_else(|| panic!("no {name} in {text}"))
-        * 1024
-}
-
 #[test]
-fn what_the_daemon_has_in_memory_is_locked_there() {
+fn the_pages_of_the_daemons_program_are_locked_in_memory() {
     let _machine = TestMachine::enter();
     daemon::started();
-    let (locked, resident) = (status("VmLck"), status("VmRSS"));
-    println!("{locked} bytes are locked, {resident} resident");
-    // Addresses that are locked, used or not.
-    assert!(
-        locked >= resident,
-        "{locked} of {resident} bytes are locked"
-    );
+    let path = format!("/proc/{}/smaps", daemon::pid());
+    let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+    let mut of_files = 0;
+    let mut file = None;
+    for line in text.lines() {
+        let words: Vec<&str> = line.split_ascii_whitespace().collect();
+        match words[..] {
+            // ADDRESSES PERMISSIONS OFFSET DEVICE INODE PATH
+            [addresses, _, _, _, _, ref path @ ..] if addresses.contains('-') => {
+                file = path
+                    .first()
+                    .copied()
+                    .filter(|path| path.starts_with("/usr/"));
+            }
+            ["VmFlags:", ref flags @ ..] if let Some(file) = file => {
+                assert!(flags.contains(&"lo"), "{file} is not locked: {line}");
+                of_files += 1;
+            }
+            _ => {}
+        }
+    }
+    // The program and the C library, at least.
+    assert!(of_files >= 4, "{text}");
 }
 
 #[test]

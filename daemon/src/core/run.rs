@@ -20,8 +20,11 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 use tracing::{error, info};
+
+/// How long after the journal took no message it is asked again. It makes room as it reads, and nobody is told of that.
+const TELL_AGAIN: Duration = Duration::from_millis(100);
 
 /// Runs until SIGTERM or SIGINT. What is attached is detached when `core` is dropped.
 ///
@@ -105,11 +108,11 @@ async fn act<E: Engine>(
         let retry = core.next_retry().map(Instant::from_std);
         alarm.set(core.next_end())?;
         let mut request = None;
+        let untold = log::flush();
         tokio::select! {
             biased;
             _ = watchdog.tick(), if watched.is_some() => {
                 notifier.alive();
-                log::flush();
                 continue;
             }
             // Kills before anything that takes time: a cgroup's path may be gone in a moment.
@@ -119,6 +122,7 @@ async fn act<E: Engine>(
                 core.take_events();
             }
             Some(victim) = channels.programs.recv() => core.programs_ended(victim),
+            () = sleep(TELL_AGAIN), if untold => continue,
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             _ = hangup.recv() => {

@@ -63,9 +63,9 @@ impl Journal {
         })))
     }
 
-    /// Offers again what the journal did not take.
-    pub(super) fn flush(&self) {
-        self.0.told_all(&mut self.0.untold());
+    /// Offers again what the journal did not take. Returns whether something waits still.
+    pub(super) fn flush(&self) -> bool {
+        !self.0.told_all(&mut self.0.untold())
     }
 }
 
