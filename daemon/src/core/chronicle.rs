@@ -114,6 +114,9 @@ impl Chronicle {
             Err(error) => {
                 if error.kind() != io::ErrorKind::NotFound {
                     chronicle.is_wrong(&format!("earlier kills cannot be read: {error}"));
+                } else if let Err(error) = chronicle.make_anew(&[], &Counted::default()) {
+                    // From the beginning: when somebody is killed there may be no descriptor for it.
+                    chronicle.is_unwritten(&error);
                 }
                 Past::default()
             }
@@ -161,10 +164,14 @@ impl Chronicle {
         if let Err(error) = result {
             // Perhaps half of a line is there.
             self.file = None;
-            self.is_wrong(&format!(
-                "cannot be written: {error}; kills are forgotten when the daemon is restarted, the journal has them"
-            ));
+            self.is_unwritten(&error);
         }
+    }
+
+    fn is_unwritten(&mut self, error: &io::Error) {
+        self.is_wrong(&format!(
+            "cannot be written: {error}; kills are forgotten when the daemon is restarted, the journal has them"
+        ));
     }
 
     fn make_anew(&mut self, kills: &[Arc<NumberedKill>], counted: &Counted) -> io::Result<()> {

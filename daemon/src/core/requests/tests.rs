@@ -360,7 +360,7 @@ fn names_and_policies_that_do_not_exist_are_refused() {
     assert!(error(scene.set("x", "kernel")).ends_with("did you mean \"x.service\"?"));
     assert!(error(scene.core.reset_policy("x.timer", 0)).contains("has no cgroup"));
     assert_eq!(scene.set_at_run_time(), [""; 0]);
-    assert!(!scene.state().exists());
+    assert!(!scene.state().join("run-time.toml").exists());
 }
 
 #[test]
