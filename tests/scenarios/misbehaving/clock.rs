@@ -3,14 +3,11 @@
 
 use std::time::{Duration, SystemTime};
 
-use bpf_oomd_tests::attachments::{is_attached, wait_attached};
+use bpf_oomd_tests::attachments::is_attached;
 use bpf_oomd_tests::daemon;
 use bpf_oomd_tests::machine::TestMachine;
 use bpf_oomd_tests::oomctl::{json, told};
-use bpf_oomd_tests::systemctl::{
-    cgroup_of, daemon_reload, eventually, signal, start, stop, wait_for_property,
-};
-use bpf_oomd_tests::units::{Units, hog_service};
+use bpf_oomd_tests::systemctl::{cgroup_of, eventually, signal, wait_for_property};
 use bpf_oomd_tests::wait::since_boot;
 
 const SERVICE: &str = "timed.service";
@@ -58,20 +55,7 @@ fn set(time: SystemTime) {
 fn a_clock_that_is_set_back_and_forth_ends_nothing_early_or_late_and_kills_have_the_time_it_shows()
 {
     let _machine = TestMachine::enter();
-    stop(&[daemon::UNIT]);
-    daemon::started();
-    let mut units = Units::new();
-    units.write(
-        SERVICE,
-        &hog_service(
-            "system.slice",
-            &["ManagedOOMPolicy=bpf:biggest-leaf", "MemoryMax=24M"],
-            "notify=READY=1 usr1 anon=64M pause",
-        ),
-    );
-    daemon_reload();
-    start(&[SERVICE]);
-    wait_attached(SERVICE);
+    let _units = super::limited(SERVICE);
     let pid = daemon::pid();
     let clock = Clock::now();
     told(&["set-policy", "--for=30min", SERVICE, "kernel"]);

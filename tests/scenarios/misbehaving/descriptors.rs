@@ -92,20 +92,7 @@ fn without_descriptors_as_much_as_possible_is_in_force_and_the_rest_when_there_a
 #[test]
 fn a_configuration_that_there_is_no_descriptor_for_is_read_when_there_is_one() {
     let _machine = TestMachine::enter();
-    stop(&[daemon::UNIT]);
-    daemon::started();
-    let mut units = Units::new();
-    units.write(
-        SERVICE,
-        &hog_service(
-            "system.slice",
-            &["ManagedOOMPolicy=bpf:biggest-leaf"],
-            "notify=READY=1 pause",
-        ),
-    );
-    daemon_reload();
-    start(&[SERVICE]);
-    wait_attached(SERVICE);
+    let _units = super::limited(SERVICE);
     let pid = daemon::pid();
     // What it has it keeps.
     limit_descriptors(pid, 3);

@@ -5,15 +5,11 @@ use std::io;
 use std::os::unix::net::UnixDatagram;
 
 use bpf_oomd::events::kill::KILL_MESSAGE_ID;
-use bpf_oomd_tests::attachments::wait_attached;
 use bpf_oomd_tests::daemon;
 use bpf_oomd_tests::journal::{Journal, field};
 use bpf_oomd_tests::machine::TestMachine;
 use bpf_oomd_tests::oomctl::{json, reset_policy, set_policy};
-use bpf_oomd_tests::systemctl::{
-    daemon_reload, eventually, signal, start, stop, wait_for_property,
-};
-use bpf_oomd_tests::units::{Units, hog_service};
+use bpf_oomd_tests::systemctl::{eventually, signal, wait_for_property};
 
 const JOURNALD: &str = "systemd-journald.service";
 const SERVICE: &str = "untold.service";
@@ -54,20 +50,7 @@ impl Drop for Still {
 #[test]
 fn a_journal_that_stands_still_holds_up_nobody_and_is_told_of_kills_later() {
     let _machine = TestMachine::enter();
-    stop(&[daemon::UNIT]);
-    daemon::started();
-    let mut units = Units::new();
-    units.write(
-        SERVICE,
-        &hog_service(
-            "system.slice",
-            &["ManagedOOMPolicy=bpf:biggest-leaf", "MemoryMax=24M"],
-            "notify=READY=1 usr1 anon=64M pause",
-        ),
-    );
-    daemon_reload();
-    start(&[SERVICE]);
-    wait_attached(SERVICE);
+    let _units = super::limited(SERVICE);
     let pid = daemon::pid();
     let journal = Journal::from_now();
     let still = Still::stand();

@@ -12,9 +12,8 @@ use bpf_oomd_tests::daemon;
 use bpf_oomd_tests::machine::TestMachine;
 use bpf_oomd_tests::oomctl::{bpf_oomctl, json, property, refused, reset_policy, set_policy, told};
 use bpf_oomd_tests::systemctl::{
-    cgroup_of, daemon_reload, eventually, signal, start, stop, systemctl, wait_for_property,
+    cgroup_of, eventually, signal, start, systemctl, wait_for_property,
 };
-use bpf_oomd_tests::units::{Units, hog_service};
 
 const SERVICE: &str = "placed.service";
 const POLICY: &str = "bpf:biggest-leaf";
@@ -53,30 +52,10 @@ impl<F: FnMut()> Drop for Undo<F> {
     }
 }
 
-/// A daemon with nothing set at run time, and a unit with a policy and a limit.
-#[track_caller]
-fn scene() -> Units {
-    stop(&[daemon::UNIT]);
-    daemon::started();
-    let mut units = Units::new();
-    units.write(
-        SERVICE,
-        &hog_service(
-            "system.slice",
-            &["ManagedOOMPolicy=bpf:biggest-leaf", "MemoryMax=24M"],
-            "notify=READY=1 usr1 anon=64M pause",
-        ),
-    );
-    daemon_reload();
-    start(&[SERVICE]);
-    wait_attached(SERVICE);
-    units
-}
-
 #[test]
 fn with_run_full_what_is_set_is_refused_what_was_set_stays_and_nothing_is_lost() {
     let _machine = TestMachine::enter();
-    let _units = scene();
+    let _units = super::limited(SERVICE);
     let before = attachments();
     set_policy(SERVICE, "kernel");
     let set = property("RuntimeSettings");
@@ -103,7 +82,7 @@ fn with_run_full_what_is_set_is_refused_what_was_set_stays_and_nothing_is_lost()
 fn a_time_that_ends_while_run_is_full_ends_and_the_file_is_written_when_there_is_room() {
     const STATE: &str = "/run/bpf-oomd/state/run-time.toml";
     let _machine = TestMachine::enter();
-    let _units = scene();
+    let _units = super::limited(SERVICE);
     told(&["set-policy", "--for=20s", SERVICE, "kernel"]);
     let (all, free) = size("/run");
     let full = Undo(|| run("mount", &["-o", &format!("remount,size={all}"), "/run"]));
@@ -128,7 +107,7 @@ fn a_time_that_ends_while_run_is_full_ends_and_the_file_is_written_when_there_is
 #[test]
 fn with_etc_read_only_everything_else_can_be_changed() {
     let _machine = TestMachine::enter();
-    let _units = scene();
+    let _units = super::limited(SERVICE);
     run("mount", &["--bind", "/etc", "/etc"]);
     let read_only = Undo(|| run("umount", &["/etc"]));
     run("mount", &["-o", "remount,bind,ro", "/etc"]);
@@ -153,7 +132,7 @@ fn with_etc_read_only_everything_else_can_be_changed() {
 fn on_a_full_disk_policies_act_and_who_asks_is_told() {
     const FILLER: &str = "/var/tmp/filler";
     let _machine = TestMachine::enter();
-    let _units = scene();
+    let _units = super::limited(SERVICE);
     let remove = Undo(|| drop(fs::remove_file(FILLER)));
     let file = fs::File::create(FILLER).expect("a file");
     // Root may use what is kept for root, too: until there is none.
