@@ -8,9 +8,7 @@ use bpf_oomd_tests::daemon;
 use bpf_oomd_tests::journal::{Journal, field, number};
 use bpf_oomd_tests::kmsg::Kmsg;
 use bpf_oomd_tests::machine::TestMachine;
-use bpf_oomd_tests::seed_units::{
-    DISLIKED, LARGER, SERVICES, SLICE, SMALLER, SeedUnits, UNKILLABLE,
-};
+use bpf_oomd_tests::seed_units::{DISLIKED, LARGER, SERVICES, SLICE, SeedUnits, UNKILLABLE};
 use bpf_oomd_tests::systemctl::{cgroup_of, eventually, show, show_number, wait_for_property};
 
 fn main_pids() -> Vec<(&'static str, u64)> {
@@ -157,7 +155,6 @@ fn without_a_policy_the_report_says_default() {
         "{policies:?}"
     );
     assert_eq!(show_number(UNKILLABLE, "MainPID"), before[1].1);
-    assert_eq!(show(SMALLER, "ActiveState"), "active");
     // The kernel's kills are told like a policy's, where one looks for what happened to the unit.
     let kill = format!("MESSAGE_ID={KILL_MESSAGE_ID}");
     let entry = journal.wait_for(&[&format!("OBJECT_SYSTEMD_UNIT={DISLIKED}"), &kill]);
