@@ -260,12 +260,7 @@ fn five_hundred_units_are_watched_by_one_attachment_and_wake_nobody_while_nothin
     const MANY: usize = 500;
     let _machine = TestMachine::enter();
     let mut units = Units::new();
-    let names: Vec<String> = (0..MANY).map(|n| format!("many{n}.slice")).collect();
-    for name in &names {
-        units.stop_at_the_end(name);
-    }
-    let all: Vec<&str> = names.iter().map(String::as_str).collect();
-    start(&all);
+    units.start_slices("many", MANY);
     daemon::restart_without_watchdog(&mut units);
     let links_before = links().len();
     let before = kernel_memory();

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 
 use crate::hog;
-use crate::systemctl::{daemon_reload, systemctl_if_possible};
+use crate::systemctl::{daemon_reload, start, systemctl_if_possible};
 
 /// Where an administrator would put them, but gone with the next boot.
 const DIRECTORY: &str = "/run/systemd/system";
@@ -53,6 +53,15 @@ impl Units {
     /// Does not stop a unit at the end: it is over already.
     pub fn forget(&mut self, name: &str) {
         self.names.remove(name);
+    }
+
+    /// Starts slices without anything in them or said of them: `NAME0.slice` and so on. They are stopped at the end.
+    #[track_caller]
+    pub fn start_slices(&mut self, name: &str, number: usize) {
+        let names: Vec<String> = (0..number).map(|n| format!("{name}{n}.slice")).collect();
+        let all: Vec<&str> = names.iter().map(String::as_str).collect();
+        start(&all);
+        self.names.extend(names);
     }
 
     fn put(&mut self, path: PathBuf, text: &str) -> PathBuf {

@@ -4,7 +4,7 @@
 use bpf_oomd_tests::daemon;
 use bpf_oomd_tests::machine::TestMachine;
 use bpf_oomd_tests::oomctl::told;
-use bpf_oomd_tests::systemctl::{eventually, start, systemctl};
+use bpf_oomd_tests::systemctl::{eventually, systemctl};
 
 use crate::{SCENE, scene, wait_watched};
 
@@ -13,12 +13,7 @@ fn a_hundred_watched_units_and_a_watched_machine_wake_nobody_while_nothing_happe
     const MANY: usize = 100;
     let _machine = TestMachine::enter();
     let (mut configuration, mut units) = scene("", &[]);
-    let names: Vec<String> = (0..MANY).map(|n| format!("many{n}.slice")).collect();
-    for name in &names {
-        units.stop_at_the_end(name);
-    }
-    let all: Vec<&str> = names.iter().map(String::as_str).collect();
-    start(&all);
+    units.start_slices("many", MANY);
     daemon::restart_without_watchdog(&mut units);
     configuration.write(
         "60-many",
