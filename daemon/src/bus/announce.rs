@@ -6,7 +6,7 @@
 
 use super::calls::Calls;
 use super::introspect::{self, Node};
-use super::manager::Manager;
+use super::manager::{Manager, pending_shown};
 use super::object_manager::{ObjectManager, policy_object, unit_object};
 use super::policy::{self, POLICY, Policy};
 use super::record::record;
@@ -141,17 +141,8 @@ impl Announcer {
         let emitter = self.manager.signal_emitter();
         for pending in now.pending.iter() {
             if !self.before.pending.contains(pending) {
-                let text = |text: &Option<String>| text.clone().unwrap_or_default();
-                Manager::warned(
-                    emitter,
-                    &text(&pending.unit),
-                    &text(&pending.user_unit),
-                    &pending.cgroup,
-                    &pending.policy,
-                    pending.until_usec,
-                    pending.asked,
-                )
-                .await?;
+                let (unit, user_unit, cgroup, policy, until, asked) = pending_shown(pending);
+                Manager::warned(emitter, &unit, &user_unit, &cgroup, &policy, until, asked).await?;
             }
         }
         let manager = self.manager.get().await;

@@ -6,7 +6,7 @@ use super::calls::{Calls, CandidateShown, Explanation, check};
 use super::error::Error;
 use super::path;
 use super::record::{Record, record};
-use crate::core::{Request, Shown};
+use crate::core::{PendingKill, Request, Shown};
 use crate::events::stall::outcome_name;
 use crate::systemd::unit_name::{self, ROOT_SLICE};
 use std::collections::BTreeMap;
@@ -21,6 +21,18 @@ type FaultShown = (String, String, u32, u32, String);
 /// Unit, unit of a user's service manager, path of the control group, policy, when it is killed at the latest in microseconds of
 /// CLOCK_BOOTTIME, and whether its processes were asked to end.
 type PendingShown = (String, String, String, String, u64, bool);
+
+/// A victim that is about to be killed, for the bus.
+pub(super) fn pending_shown(pending: &PendingKill) -> PendingShown {
+    (
+        pending.unit.clone().unwrap_or_default(),
+        pending.user_unit.clone().unwrap_or_default(),
+        pending.cgroup.clone(),
+        pending.policy.clone(),
+        pending.until_usec,
+        pending.asked,
+    )
+}
 
 /// Unit, policy, and when it is over, in microseconds of CLOCK_BOOTTIME; 0 if it is not.
 type RunTimeShown = (String, String, u64);
@@ -343,20 +355,7 @@ impl Manager {
     #[zbus(property)]
     fn pending_kills(&self, #[zbus(header)] call: Option<Header<'_>>) -> Vec<PendingShown> {
         let shown = self.calls.shown_to(call.as_ref());
-        shown
-            .pending
-            .iter()
-            .map(|pending| {
-                (
-                    pending.unit.clone().unwrap_or_default(),
-                    pending.user_unit.clone().unwrap_or_default(),
-                    pending.cgroup.clone(),
-                    pending.policy.clone(),
-                    pending.until_usec,
-                    pending.asked,
-                )
-            })
-            .collect()
+        shown.pending.iter().map(pending_shown).collect()
     }
 
     /// What is set at run time: unit, policy, and when that is over in microseconds of CLOCK_BOOTTIME, or 0.

@@ -28,7 +28,7 @@ pub use shown::{Counters, ParameterShown, PolicyShown, Shown, UnitShown};
 use crate::boottime;
 use crate::cgroup::{self, Index, Tree};
 use crate::config::Configuration;
-use crate::engine::{AttachError, Engine, Event, Outcome, Stalled, TriggerError, Warning};
+use crate::engine::{AttachError, Engine, Event, Outcome, Stalled, TriggerError};
 use crate::events;
 use crate::events::record::KillRecord;
 use crate::fault::{Fault, causes};
@@ -618,12 +618,17 @@ impl<E: Engine> Core<E> {
     fn take_event(&mut self, event: Event) {
         match event {
             Event::Warned(warning) => {
-                events::warning::report(&warning, |id| self.path(id));
-                self.wait_with(&warning);
+                let path = |id| self.path(id);
+                let report = events::kill::describe(warning.kill.clone(), path);
+                events::warning::report(&report, &warning);
+                let machine = self.configuration.config().machine();
+                let record = report.record(boottime::to_realtime);
+                self.pending.add(&warning, record, machine);
             }
             Event::WentAway(kill) => {
                 self.pending.remove(kill.victim);
-                events::warning::report_gone(kill, |id| self.path(id));
+                let path = |id| self.path(id);
+                events::warning::report_gone(&events::kill::describe(kill, path));
             }
             Event::Kill(kill) => {
                 self.pending.remove(kill.victim);
@@ -646,15 +651,6 @@ impl<E: Engine> Core<E> {
             }
             Event::CgroupGone(id) => self.cgroup_is_gone(id),
         }
-    }
-
-    /// A victim has some time.
-    fn wait_with(&mut self, warning: &Warning) {
-        let machine = self.configuration.config().machine();
-        let (programs, timeout) = (machine.pre_kill.clone(), machine.pre_kill_timeout);
-        let mut pending = std::mem::take(&mut self.pending);
-        pending.add(warning, &programs, timeout, |id| self.path(id));
-        self.pending = pending;
     }
 
     /// The programs before a kill have ended.

@@ -3,11 +3,9 @@
 
 use crate::boottime;
 use crate::engine::{Kill, Warning};
-use crate::events::kill;
-use crate::policy::CgroupId;
+use crate::events::record::KillRecord;
+use crate::policy::{CgroupId, Machine};
 use crate::systemd::programs::Run;
-use std::path::PathBuf;
-use std::time::Duration;
 use tokio::sync::mpsc;
 use tracing::error;
 
@@ -44,66 +42,37 @@ impl PendingKills {
         self.runs = Some(runs);
     }
 
-    /// One more, for which `programs` are run. `path` tells the path of a cgroup, if it is known.
-    pub(super) fn add(
-        &mut self,
-        warning: &Warning,
-        programs: &[PathBuf],
-        timeout: Duration,
-        path: impl Fn(CgroupId) -> Option<String>,
-    ) {
-        let record = kill::describe(warning.kill.clone(), path).record(|_| 0);
-        let Kill {
-            victim, time_ns, ..
-        } = warning.kill;
+    /// One more, of which `record` would be the kill's. What is run for it is said in `machine`.
+    pub(super) fn add(&mut self, warning: &Warning, record: KillRecord, machine: &Machine) {
+        if warning.programs {
+            self.run(&warning.kill, &record, machine);
+        }
         let left = u64::try_from(warning.time_left.as_micros()).unwrap_or(u64::MAX);
-        let pending = PendingKill {
-            victim,
-            cgroup: record.cgroup.unwrap_or_default(),
+        self.kills.push(PendingKill {
+            victim: warning.kill.victim,
             unit: record.unit,
             user_unit: record.user_unit,
+            cgroup: record.cgroup.unwrap_or_default(),
             policy: record.policy,
-            until_usec: (time_ns / 1_000).saturating_add(left),
+            until_usec: record.boottime_usec.saturating_add(left),
             asked: warning.asked,
+        });
+    }
+
+    /// Has the administrator's programs run.
+    fn run(&self, kill: &Kill, record: &KillRecord, machine: &Machine) {
+        let victim = kill.victim;
+        let run = Run {
+            victim,
+            programs: machine.pre_kill.clone(),
+            environment: environment(kill, record),
+            timeout: machine.pre_kill_timeout,
+            name: format!("{victim}-{}", boottime::now()),
         };
-        if warning.programs {
-            // Who makes a cgroup may give it any name; systemd takes no control characters here.
-            let words = |name: &str, value: &str| {
-                let value = value.replace(char::is_control, "?");
-                format!("{name}={value}")
-            };
-            let environment = vec![
-                words(
-                    "OOM_VICTIM_UNIT",
-                    pending.unit.as_deref().unwrap_or_default(),
-                ),
-                words(
-                    "OOM_VICTIM_USER_UNIT",
-                    pending.user_unit.as_deref().unwrap_or_default(),
-                ),
-                words("OOM_VICTIM_CGROUP", &pending.cgroup),
-                words("OOM_VICTIM_BYTES", &warning.kill.victim_bytes.to_string()),
-                words("OOM_POLICY", &pending.policy),
-                words("OOM_REASON", &record.reason),
-                words("OOM_DOMAIN", record.domain.as_deref().unwrap_or_default()),
-                words("OOM_DOMAIN_BYTES", &warning.kill.usage_before.to_string()),
-            ];
-            let run = Run {
-                victim,
-                programs: programs.to_vec(),
-                environment,
-                timeout,
-                name: format!("{}-{}", victim, boottime::now()),
-            };
-            if self
-                .runs
-                .as_ref()
-                .is_none_or(|runs| runs.try_send(run).is_err())
-            {
-                error!("No program is run before the kill: too many are run already");
-            }
+        let runs = self.runs.as_ref();
+        if runs.is_none_or(|runs| runs.try_send(run).is_err()) {
+            error!("No program is run before the kill: too many are run already");
         }
-        self.kills.push(pending);
     }
 
     /// Those that there are, oldest first.
@@ -115,4 +84,25 @@ impl PendingKills {
     pub(super) fn remove(&mut self, victim: CgroupId) {
         self.kills.retain(|pending| pending.victim != victim);
     }
+}
+
+/// What programs before a kill are told.
+fn environment(kill: &Kill, record: &KillRecord) -> Vec<String> {
+    let known = |text: &Option<String>| text.clone().unwrap_or_default();
+    let words = [
+        ("OOM_VICTIM_UNIT", known(&record.unit)),
+        ("OOM_VICTIM_USER_UNIT", known(&record.user_unit)),
+        ("OOM_VICTIM_CGROUP", known(&record.cgroup)),
+        ("OOM_VICTIM_BYTES", kill.victim_bytes.to_string()),
+        ("OOM_POLICY", record.policy.clone()),
+        ("OOM_REASON", record.reason.clone().into_owned()),
+        ("OOM_DOMAIN", known(&record.domain)),
+        ("OOM_DOMAIN_BYTES", kill.usage_before.to_string()),
+    ];
+    // Who makes a cgroup may give it any name; systemd takes no control characters here.
+    let harmless = |value: String| value.replace(char::is_control, "?");
+    words
+        .into_iter()
+        .map(|(name, value)| format!("{name}={}", harmless(value)))
+        .collect()
 }

@@ -2,9 +2,8 @@
 //! Victims that have some time before they are killed, for the journal.
 
 use super::entry::Entry;
-use super::kill::{self, Report};
-use crate::engine::{Kill, Warning};
-use crate::policy::CgroupId;
+use super::kill::Report;
+use crate::engine::Warning;
 use crate::systemd::value::TimeSpan;
 
 /// journalctl MESSAGE_ID=: a victim has some time before it is killed, or has ended by itself within it.
@@ -14,16 +13,14 @@ pub const WARNING_MESSAGE_ID: &str = "59aeadefa04242988da9732e47390a34";
 const WARNED: &str = "warned";
 const WENT_AWAY: &str = "went-away";
 
-/// Writes to the journal that a victim has some time. `path` tells the path of a cgroup, if it is known.
-pub fn report(warning: &Warning, path: impl Fn(CgroupId) -> Option<String>) {
-    let report = kill::describe(warning.kill.clone(), path);
-    entry(&report, WARNED, given(&report, warning)).warn();
+/// Writes to the journal that a victim has some time. `report` is of the kill.
+pub fn report(report: &Report, warning: &Warning) {
+    entry(report, WARNED, given(report, warning)).warn();
 }
 
-/// Writes to the journal that a victim that had some time has ended by itself.
-pub fn report_gone(kill: Kill, path: impl Fn(CgroupId) -> Option<String>) {
-    let report = kill::describe(kill, path);
-    entry(&report, WENT_AWAY, gone(&report)).warn();
+/// Writes to the journal that a victim that had some time has ended by itself. `report` is of the kill that would have been.
+pub fn report_gone(report: &Report) {
+    entry(report, WENT_AWAY, gone(report)).warn();
 }
 
 fn entry<'a>(report: &'a Report, outcome: &'static str, message: String) -> Entry<'a> {
@@ -54,9 +51,10 @@ fn gone(report: &Report) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::kill;
     use super::*;
-    use crate::engine::Reason;
-    use crate::policy::{self, Preference};
+    use crate::engine::{Kill, Reason};
+    use crate::policy::{self, CgroupId, Preference};
     use std::time::Duration;
 
     fn warning(asked: bool, programs: bool) -> Warning {

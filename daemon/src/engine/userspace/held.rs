@@ -5,11 +5,11 @@
 
 use super::aftermath::Process;
 use super::place::{Place, below};
-use super::reading::{Room, Short, open_in};
+use super::reading::{Room, Short, file_in, open_in};
 use super::text;
 use crate::engine::KilledProcess;
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::{CWD, OFlags};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use rustix::time::Timespec;
 use std::cmp::Reverse;
@@ -144,8 +144,8 @@ fn hold(pid: u32) -> Option<Held> {
     let number = Pid::from_raw(i32::try_from(pid).ok()?)?;
     let fd = pidfd_open(number, PidfdFlags::empty()).ok()?;
     let directory = Short::new(format_args!("/proc/{pid}"));
-    let how = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let directory = rustix::fs::openat(CWD, directory.as_str(), how, Mode::empty()).ok()?;
+    let how = OFlags::PATH | OFlags::DIRECTORY;
+    let directory = file_in(CWD, directory.as_str(), how).ok()?;
     let directory = directory.as_fd();
     let mut room = Room::new();
     let adjustment = room.read_in(directory, "oom_score_adj").trim().parse();

@@ -6,7 +6,8 @@
 
 use super::held::{Held, KillError, ROOM, gather};
 use super::mark;
-use super::place::{Place, file_in};
+use super::place::Place;
+use super::reading::file_in;
 use crate::policy::{CgroupId, Kill};
 use rustix::fs::OFlags;
 use rustix::process::Signal;
@@ -27,16 +28,6 @@ pub(super) struct Target {
     kill: Option<OwnedFd>,
     /// Its processes, the largest first.
     held: Vec<Held>,
-}
-
-/// What was killed.
-#[derive(Debug)]
-pub(super) struct Killed {
-    pub(super) place: Place,
-    /// How many processes there were in the victim.
-    pub(super) total: u32,
-    /// Those that were killed, the largest first.
-    pub(super) held: Vec<Held>,
 }
 
 impl Target {
@@ -70,29 +61,22 @@ impl Target {
         &self.held
     }
 
-    /// Leaves of its processes only those that are to die: all, or the one that is the largest now.
-    ///
-    /// # Errors
-    ///
-    /// If there is nobody in it any more.
-    fn choose(&mut self, how: Kill) -> Result<u32, KillError> {
-        if how == Kill::Process {
-            self.renew()?;
-        }
-        let total = u32::try_from(self.held.len()).unwrap_or(u32::MAX);
+    /// Leaves of its processes only those that are to die, all or the largest one. Returns how many there were.
+    fn choose(&mut self, how: Kill) -> u32 {
+        let total = count(&self.held);
         if how == Kill::Process {
             self.held.truncate(1);
         }
-        Ok(total)
+        total
     }
 
     /// Asks its processes, or the largest one, to end by themselves. They are what is killed later.
     ///
     /// # Errors
     ///
-    /// If the kernel refuses, or there is nobody in it any more.
+    /// If the kernel refuses.
     pub(super) fn warn(&mut self, how: Kill) -> Result<u32, KillError> {
-        let total = self.choose(how)?;
+        let total = self.choose(how);
         mark::chosen(self.place.directory());
         mark::killed(self.place.directory(), count(&self.held));
         for held in &self.held {
@@ -105,9 +89,9 @@ impl Target {
     ///
     /// # Errors
     ///
-    /// If the kernel refuses, or there is nobody in it any more.
+    /// If the kernel refuses.
     pub(super) fn kill(&mut self, how: Kill) -> Result<u32, KillError> {
-        let total = self.choose(how)?;
+        let total = self.choose(how);
         mark::chosen(self.place.directory());
         self.end(how)?;
         mark::killed(self.place.directory(), count(&self.held));
@@ -137,13 +121,9 @@ impl Target {
         Ok(())
     }
 
-    /// What was killed, when there were that many processes.
-    pub(super) fn killed(self, total: u32) -> Killed {
-        Killed {
-            place: self.place,
-            total,
-            held: self.held,
-        }
+    /// Where it is, and its processes.
+    pub(super) fn into_parts(self) -> (Place, Vec<Held>) {
+        (self.place, self.held)
     }
 
     /// Kills processes one by one, where a cgroup cannot be killed as one.

@@ -10,7 +10,7 @@
 
 use super::held::{Held, gather};
 use super::place::Place;
-use super::reading::{Room, Short};
+use super::reading::{Room, Short, file_in};
 use crate::cgroup::Tree;
 use crate::policy::CgroupId;
 use rustix::fs::{CWD, Mode, OFlags};
@@ -246,8 +246,7 @@ fn create(state: &Path) -> io::Result<OwnedFd> {
 
 fn open(pid: u32, name: &str, how: OFlags) -> io::Result<OwnedFd> {
     let path = Short::new(format_args!("/proc/{pid}/{name}"));
-    let file = rustix::fs::openat(CWD, path.as_str(), how | OFlags::CLOEXEC, Mode::empty())?;
-    Ok(file)
+    file_in(CWD, path.as_str(), how)
 }
 
 fn adjust(pid: u32, value: i32) -> io::Result<()> {

@@ -58,15 +58,8 @@ impl<V> Pending<V> {
         self.take(|it| it.chain.is_inside(domain))
     }
 
-    /// Takes one that is said to be gone.
-    pub(super) fn take_gone(
-        &mut self,
-        is_gone: impl Fn(&Waiting<V>) -> bool,
-    ) -> Option<Waiting<V>> {
-        self.take(is_gone)
-    }
-
-    fn take(&mut self, which: impl Fn(&Waiting<V>) -> bool) -> Option<Waiting<V>> {
+    /// Takes one of which that is true.
+    pub(super) fn take(&mut self, which: impl Fn(&Waiting<V>) -> bool) -> Option<Waiting<V>> {
         let index = self.0.iter().position(which)?;
         Some(self.0.remove(index))
     }

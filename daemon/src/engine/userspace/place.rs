@@ -2,7 +2,7 @@
 //! A cgroup that is kept open, with where it is, and the files in it.
 
 use super::limit::Limited;
-use super::reading::{Room, open_in};
+use super::reading::{Room, file_in, open_in};
 use super::said::{Chain, Link};
 use super::text;
 use crate::cgroup::{Tree, says_gone};
@@ -124,11 +124,6 @@ fn chain(tree: &Tree, directory: BorrowedFd<'_>) -> io::Result<Chain> {
         is_slice: true,
     });
     Ok(Chain::new(links))
-}
-
-pub(super) fn file_in(directory: BorrowedFd<'_>, name: &str, how: OFlags) -> io::Result<OwnedFd> {
-    let file = rustix::fs::openat(directory, name, how | OFlags::CLOEXEC, Mode::empty())?;
-    Ok(file)
 }
 
 /// Shows every cgroup below one to `look`, those inside before what they are in, until it returns true. Returns whether it did.

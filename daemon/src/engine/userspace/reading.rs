@@ -3,7 +3,7 @@
 
 use rustix::fs::{Mode, OFlags};
 use std::fmt;
-use std::io::Write;
+use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// Room for a file of the kernel's that is a few lines, or all of a `memory.stat`.
@@ -43,10 +43,15 @@ impl Room {
     }
 }
 
+/// Opens a file that is there.
+pub(super) fn file_in(directory: BorrowedFd<'_>, name: &str, how: OFlags) -> io::Result<OwnedFd> {
+    let file = rustix::fs::openat(directory, name, how | OFlags::CLOEXEC, Mode::empty())?;
+    Ok(file)
+}
+
 /// Opens a file to be read, if it is there.
 pub(super) fn open_in(directory: BorrowedFd<'_>, name: &str) -> Option<OwnedFd> {
-    let how = OFlags::RDONLY | OFlags::CLOEXEC;
-    rustix::fs::openat(directory, name, how, Mode::empty()).ok()
+    file_in(directory, name, OFlags::RDONLY).ok()
 }
 
 /// A short text, written into room on the stack. What does not fit is cut off.

@@ -73,9 +73,10 @@ impl Sources {
         Ok(())
     }
 
-    /// The same of what becomes readable.
-    pub(super) fn add_readable(&self, file: impl AsFd, token: u64) -> io::Result<()> {
-        epoll::add(&self.epoll, file, EventData::new_u64(token), EventFlags::IN)?;
+    /// Tells once of each change of a file that need not be read, and perhaps once when it is added.
+    pub(super) fn add_changes(&self, file: impl AsFd, token: u64) -> io::Result<()> {
+        let changes = EventFlags::PRI | EventFlags::IN | EventFlags::ET;
+        epoll::add(&self.epoll, file, EventData::new_u64(token), changes)?;
         Ok(())
     }
 
@@ -199,6 +200,19 @@ mod tests {
         sources.set_timer(Some(soon)).unwrap();
         assert_eq!(tokens(&sources), [TIMER]);
         assert!(super::super::now() >= soon);
+    }
+
+    #[test]
+    fn of_what_is_not_read_each_change_is_told_once() {
+        let sources = Sources::new().unwrap();
+        let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+        sources.add_changes(&reader, FIRST_TOKEN).unwrap();
+        for _ in 0..2 {
+            rustix::io::write(&writer, b"x").unwrap();
+            assert_eq!(tokens(&sources), [FIRST_TOKEN]);
+        }
+        sources.ring();
+        assert_eq!(tokens(&sources), [BELL]);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use super::{Enforcer, READY, Source, time_ns};
 use crate::engine::userspace::aftermath::Process;
 use crate::engine::userspace::held::{Held, KillError};
-use crate::engine::userspace::kill::{Killed, Target};
+use crate::engine::userspace::kill::Target;
 use crate::engine::userspace::now;
 use crate::engine::userspace::pending::Waiting;
 use crate::engine::userspace::place::Place;
@@ -109,10 +109,12 @@ impl Enforcer {
             let Some(ranking) = self.take_ranking(domain, program) else {
                 continue;
             };
-            for (place, candidate) in ranking.candidates.iter().take(PREPARED).enumerate() {
+            for (index, candidate) in ranking.candidates.iter().take(PREPARED).enumerate() {
                 let is_ready = self.make_ready(CgroupId(candidate.cgroup_id));
-                if let (0, true, Some(target)) = (place, is_ready, self.ready.last())
+                if index == 0
+                    && is_ready
                     && self.machine.nominate
+                    && let Some(target) = self.ready.last()
                 {
                     let (cgroup, processes) = (&target.place, target.processes());
                     self.nominees
@@ -203,13 +205,18 @@ impl Enforcer {
         let id = CgroupId(candidate.cgroup_id);
         let ready = self.ready.iter().position(|target| target.id() == id);
         let target = match ready {
-            Some(index) => Ok(self.ready.swap_remove(index)),
+            Some(index) => self.renewed(index),
             None => self.prepare(id),
         };
         let mut target = match target {
             Ok(target) => target,
-            Err(error) => {
+            // Gone meanwhile.
+            Err(KillError::Io(error)) => {
                 debug!("the cgroup with id {id} cannot be killed: {error}");
+                return false;
+            }
+            Err(reason) => {
+                info!("the cgroup with id {id} is not killed: {reason}");
                 return false;
             }
         };
@@ -225,7 +232,7 @@ impl Enforcer {
         match target.kill(how) {
             Ok(total) => {
                 let kill = decision.told(candidate, how, time_ns);
-                self.killed(target.killed(total), kill);
+                self.killed(target, total, kill);
                 true
             }
             Err(error) => {
@@ -233,6 +240,15 @@ impl Enforcer {
                 false
             }
         }
+    }
+
+    /// Takes one that is ready. Of which the largest process is to die, it is looked again which one that is.
+    fn renewed(&mut self, index: usize) -> Result<Target, KillError> {
+        let mut target = self.ready.swap_remove(index);
+        if self.said.kill(&target.place.chain) == policy::Kill::Process {
+            target.renew()?;
+        }
+        Ok(target)
     }
 
     /// How much time a victim has.
@@ -313,11 +329,7 @@ impl Enforcer {
             }
         };
         let token = self.token(Source::Warned);
-        let added = match how {
-            policy::Kill::Cgroup => sources.add(&file, token),
-            policy::Kill::Process => sources.add_readable(&file, token),
-        };
-        if added.is_err() {
+        if sources.add_changes(&file, token).is_err() {
             self.tokens.remove(&token);
             return None;
         }
@@ -326,7 +338,7 @@ impl Enforcer {
 
     /// Some of those who were warned may be gone.
     pub(super) fn look_at_warned(&mut self, sources: &Sources) {
-        while let Some(waiting) = self.pending.take_gone(|it| it.what.is_gone()) {
+        while let Some(waiting) = self.pending.take(|it| it.what.is_gone()) {
             self.carry_out(sources, waiting);
         }
     }
@@ -338,7 +350,7 @@ impl Enforcer {
             mut target,
             how,
             asked,
-            mut kill,
+            kill,
             watched,
         } = waiting.what;
         if let Some((file, token)) = watched {
@@ -354,11 +366,10 @@ impl Enforcer {
             (_, false) => target.renew().and_then(|()| target.kill(how)),
         };
         match result {
-            Ok(total) => self.killed(target.killed(total), kill),
+            Ok(total) => self.killed(target, total, kill),
             Err(KillError::Empty) => {
                 // What it had is given back, which takes its time as after a kill.
                 self.aftermath.killed(kill.domain, now());
-                kill.processes.clear();
                 self.events.push(Event::WentAway(kill));
             }
             Err(error) => not_killed(&target.place, &error),
@@ -366,8 +377,8 @@ impl Enforcer {
     }
 
     /// Somebody was killed, of whom there is this to tell.
-    fn killed(&mut self, killed: Killed, kill: Kill) {
-        let Killed { place, total, held } = killed;
+    fn killed(&mut self, target: Target, total: u32, kill: Kill) {
+        let (place, held) = target.into_parts();
         let now = now();
         self.events.push(Event::Kill(Kill {
             victim_path: Some(place.path),
