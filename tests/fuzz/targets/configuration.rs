@@ -114,7 +114,7 @@ fn check_places(content: &[u8], fragment: &Fragment) {
         let value: String = line.chars().skip(at.column as usize - 1).collect();
         assert!(
             value.starts_with(
-                |first: char| "\"'{-+_".contains(first) || first.is_ascii_alphanumeric()
+                |first: char| "\"'{[-+_".contains(first) || first.is_ascii_alphanumeric()
             ),
             "no value at {at}: {value:?}"
         );
