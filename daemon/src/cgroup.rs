@@ -81,10 +81,20 @@ impl Tree {
         Ok((fd, id))
     }
 
-    /// Whether the memory controller is on in the cgroup at `path`, as far as can be told.
-    pub fn has_memory_controller(&self, path: &str) -> bool {
-        let file = format!("{}/memory.current", relative(path));
-        rustix::fs::statat(&self.root, file, AtFlags::empty()).is_ok()
+    /// Whether the cgroup above gives the one at `path` the memory controller, as far as can be told: then it has it as long as it lives.
+    pub fn is_given_memory_controller(&self, path: &str) -> bool {
+        let above = match path.rsplit_once('/') {
+            // There is nothing above the root.
+            None | Some((_, "")) => return false,
+            Some((above, _)) => above,
+        };
+        let file = Path::new(relative(above)).join("cgroup.subtree_control");
+        let read = || -> io::Result<String> {
+            let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+            let fd = rustix::fs::openat(&self.root, file, flags, Mode::empty())?;
+            io::read_to_string(std::fs::File::from(fd))
+        };
+        read().is_ok_and(|given| given.split_whitespace().any(|name| name == "memory"))
     }
 
     /// Who the cgroup at `path` belongs to, as a user id.
@@ -274,6 +284,23 @@ mod tests {
         assert!(matches!(error, TreeError::NotCgroup2 { .. }), "{error}");
         let error = Tree::open(&dir.path().join("missing")).unwrap_err();
         assert!(matches!(error, TreeError::Open { .. }), "{error}");
+    }
+
+    #[test]
+    fn the_cgroup_above_says_who_has_the_memory_controller() {
+        let dir = tempfile::tempdir().unwrap();
+        let given = |below: &str, controllers: &str| {
+            let file = dir.path().join(below).join("cgroup.subtree_control");
+            std::fs::write(file, controllers).unwrap();
+        };
+        std::fs::create_dir_all(dir.path().join("a.slice/x.service")).unwrap();
+        given("", "cpu memory pids\n");
+        given("a.slice", "cpu memory_more\n");
+        let tree = Tree::stand_in(dir.path());
+        assert!(tree.is_given_memory_controller("/a.slice"));
+        assert!(!tree.is_given_memory_controller("/a.slice/x.service"));
+        assert!(!tree.is_given_memory_controller("/a.slice/x.service/below"));
+        assert!(!tree.is_given_memory_controller("/"));
     }
 
     #[test]

@@ -100,7 +100,8 @@ pub fn flush() -> bool {
 /// Sends this process's messages where they belong. Call once.
 pub fn start() {
     let journal = || Journal::at(Path::new(journal::SOCKET), IDENTIFIER);
-    let journal = stderr_is_the_journal().then(journal).transpose();
+    let is_there = stderr_is_the_journal() || stderr_would_be_the_journal();
+    let journal = is_there.then(journal).transpose();
     let (journal, text) = match journal {
         Ok(Some(journal)) => (Some(journal), None),
         _ => {
@@ -129,6 +130,14 @@ fn stderr_is_the_journal() -> bool {
     // Metadata follows the magic link to what the descriptor is.
     std::fs::metadata("/proc/self/fd/2")
         .is_ok_and(|stderr| stream == format!("{}:{}", stderr.dev(), stderr.ino()))
+}
+
+/// Whether systemd found no journal when it started this service: then standard error leads nowhere. The journal may come back.
+fn stderr_would_be_the_journal() -> bool {
+    /// Linux's `Documentation/admin-guide/devices.txt`.
+    const NULL: u64 = libc::makedev(1, 3);
+    let is_null = || std::fs::metadata("/proc/self/fd/2").is_ok_and(|stderr| stderr.rdev() == NULL);
+    std::env::var_os("NOTIFY_SOCKET").is_some() && is_null()
 }
 
 #[cfg(test)]

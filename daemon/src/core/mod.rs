@@ -542,7 +542,7 @@ impl<E: Engine> Core<E> {
     /// The kernel says the same of a cgroup without the memory controller and of one that is being removed.
     fn is_on_its_way_out(&self, id: CgroupId) -> bool {
         let path = self.index.path(id).unwrap_or_default();
-        self.tree.id(path) != Some(id) || self.tree.has_memory_controller(path)
+        self.tree.id(path) != Some(id) || self.tree.is_given_memory_controller(path)
     }
 
     fn look_again(&mut self, unit: &str) -> bool {

@@ -5,7 +5,7 @@
 use bpf_oomd::config::fragment::Fragment;
 use bpf_oomd::config::{Config, ParameterKind, ParameterSpec, Parameters};
 use bpf_oomd::fault::Fault;
-use bpf_oomd::policy::{Assignment, Key, Part, Pressure, Provenance, Section, Value};
+use bpf_oomd::policy::{Assignment, Key, MachineValue, Part, Pressure, Provenance, Section, Value};
 use bpf_oomd_fuzz::{PROGRAMS, check_faults, files, one_line_down, paths, with_a_line_before};
 use libfuzzer_sys::fuzz_target;
 use std::collections::BTreeSet;
@@ -145,8 +145,8 @@ fn written(fragment: &Fragment) -> String {
     let mut text = String::from("[defaults]\n");
     write_section(&mut text, &fragment.defaults, false);
     for (key, (value, _)) in &fragment.machine {
-        let value = value.as_ref().map(ToString::to_string).unwrap_or_default();
-        let _ = writeln!(text, "{} = '{value}'", key.name());
+        let value = value.as_ref().map_or("''".to_owned(), of_the_machine);
+        let _ = writeln!(text, "{} = {value}", key.name());
     }
     for (name, section) in &fragment.slices {
         let _ = writeln!(text, "[slice.'{name}']");
@@ -175,6 +175,28 @@ fn written(fragment: &Fragment) -> String {
         }
     }
     text
+}
+
+fn of_the_machine(value: &MachineValue) -> String {
+    match value {
+        MachineValue::Nominate(on) => on.to_string(),
+        MachineValue::PreKill(programs) => {
+            let programs: Vec<String> = programs.iter().map(|path| quoted(path)).collect();
+            format!("[{}]", programs.join(", "))
+        }
+        other => format!("'{other}'"),
+    }
+}
+
+/// A path as one of TOML's basic strings, in which there can be anything.
+fn quoted(path: &Path) -> String {
+    let path = path.to_str().expect("a path that TOML could say");
+    let letters = path.chars().map(|letter| match letter {
+        '"' | '\\' => format!("\\{letter}"),
+        letter if letter.is_control() => format!("\\u{:04x}", u32::from(letter)),
+        letter => letter.to_string(),
+    });
+    format!("\"{}\"", letters.collect::<String>())
 }
 
 fn write_section(text: &mut String, section: &Section, of_slices: bool) {

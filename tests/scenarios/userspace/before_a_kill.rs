@@ -110,6 +110,33 @@ fn a_unit_that_does_not_end_is_killed_when_its_time_is_over() {
 }
 
 #[test]
+fn who_was_warned_when_the_daemon_crashed_is_warned_again_and_killed_once() {
+    let _machine = TestMachine::enter();
+    let (_configuration, mut units) = scene("", &[]);
+    start_warned(&mut units, &["ManagedOOMPolicyWarn=5s"], "deaf");
+    let journal = Journal::from_now();
+    let [message, outcome] = warnings("warned");
+    let warned = || journal.entries(&[&message, &outcome]);
+    signal(WARNED, "USR1");
+    journal.wait_for(&[&message, &outcome]);
+    // It had better not do anything between this moment and its end.
+    signal(daemon::UNIT, "STOP");
+    let before = warned().len();
+    assert_eq!(journal.entries(&[&kills()]).len(), 0, "too late");
+    let pid = daemon::pid();
+    signal(daemon::UNIT, "KILL");
+    daemon::wait_for_another(pid);
+    // It waits for memory all the time, and the next one finds that out by itself.
+    let entry = journal.wait_for(&[&kills()]);
+    assert_eq!(field(&entry, "VICTIM_UNIT"), WARNED);
+    assert_eq!(warned().len(), before + 1);
+    wait_for_property(WARNED, "Result", "oom-kill");
+    eventually("nobody is about to be killed", || pending() == NOBODY);
+    assert_eq!(journal.entries(&[&kills()]).len(), 1);
+    assert_eq!(show(QUIET, "ActiveState"), "active");
+}
+
+#[test]
 fn who_is_warned_is_killed_at_once_when_the_machine_has_very_little_left() {
     let _machine = TestMachine::enter();
     let root = "[slice.\"-.slice\"]\npolicy = \"bpf:biggest-leaf\"\npressure = \"none\"\n";
