@@ -226,7 +226,7 @@ fn many_short_units_leave_nothing_behind() {
 
     for batch in 0..run.rounds.div_ceil(BATCH) {
         churn.batch();
-        if batch % 20 == 19 {
+        if batch % 10 == 9 {
             println!("after {} units: {}", churn.started, Measured::now());
         }
     }

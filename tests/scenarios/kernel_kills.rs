@@ -124,8 +124,8 @@ fn a_unit_that_dies_whole_is_one_record_of_all_its_processes() {
         UNIT,
         &hog_service(
             "system.slice",
-            // systemd sets memory.oom.group for it.
-            &["MemoryMax=32M", "OOMPolicy=kill"],
+            // systemd sets memory.oom.group for it, and would end those that are left as soon as the main one is gone.
+            &["MemoryMax=32M", "OOMPolicy=kill", "KillMode=process"],
             "fork=3 anon=2M notify=READY=1 usr1 anon=64M pause",
         ),
     );

@@ -71,7 +71,13 @@ fn scene(units: &mut Units) {
             1 => format!("anon={each}M notify=READY=1 pause"),
             _ => format!("fork={} anon={each}M notify=READY=1 pause", processes - 1),
         };
-        let settings = ["OOMPolicy=continue", "[Unit]", "StartLimitIntervalSec=0"];
+        let settings = [
+            "OOMPolicy=continue",
+            // Nor does systemd end those that are left when the main one is gone: they would not count as killed for want of memory.
+            "KillMode=process",
+            "[Unit]",
+            "StartLimitIntervalSec=0",
+        ];
         units.write(&victim(number), &service(&settings, &steps));
     }
     for (unit, settings) in SERVICES
