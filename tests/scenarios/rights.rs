@@ -82,7 +82,6 @@ fn the_daemon_has_the_rights_for_which_there_is_a_reason_and_no_other() {
         "rt_sigqueueinfo",
         "listen",
         "bind",
-        "mkdirat",
         "mknodat",
         "linkat",
         "symlinkat",
