@@ -388,7 +388,11 @@ fn what_a_unit_shows_is_in_force_when_it_is_announced() {
             }
             // Fails when the other side has given up, which it says itself.
             let _ = looked.send(());
-            assert_eq!(said(&changed, "Attached"), there.to_string());
+            assert_eq!(
+                said(&changed, "Attached"),
+                there.to_string(),
+                "{seen}: {changed:?}"
+            );
             let policy = if there { POLICY } else { "kernel" };
             assert_eq!(said(&changed, "Policy"), policy);
             let mut names: Vec<&String> = changed.keys().collect();

@@ -20,18 +20,21 @@ pub fn attachments() -> BTreeSet<u64> {
     links().into_values().collect()
 }
 
-/// The struct_ops links that there are: the id of each, and of the cgroup that it is on. A link that is made anew has another id.
+/// The struct_ops links that are attached: the id of each, and of the cgroup that it is on. A link that is made anew has another id. One
+/// that was detached says where it was as long as somebody holds it, and systemd may be slow to let go of it.
 pub fn links() -> BTreeMap<u32, u64> {
     let mut found = BTreeMap::new();
     each(
         libbpf_sys::bpf_link_get_next_id,
         libbpf_sys::bpf_link_get_fd_by_id,
         |link| {
-            // `struct bpf_link_info` (include/uapi/linux/bpf.h): u32 type, u32 id, and at 24 the struct_ops arm's cgroup_id.
+            // `struct bpf_link_info` (include/uapi/linux/bpf.h): u32 type, u32 id, and of the struct_ops arm at 16 u32 map_id, 0 when it
+            // was detached, and at 24 u64 cgroup_id.
             let mut info = [0u64; 32];
             info_of(&link, &mut info);
             let kind = u32::try_from(info[0] & 0xffff_ffff).expect("a u32");
-            if kind == libbpf_sys::BPF_LINK_TYPE_STRUCT_OPS {
+            let is_attached = info[2] & 0xffff_ffff != 0;
+            if kind == libbpf_sys::BPF_LINK_TYPE_STRUCT_OPS && is_attached {
                 let id = u32::try_from(info[0] >> 32).expect("a u32");
                 found.insert(id, info[3]);
             }
