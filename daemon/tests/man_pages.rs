@@ -170,7 +170,7 @@ fn every_member_on_the_bus_is_described_with_its_arguments_and_no_other() {
 fn every_key_of_a_kills_record_is_described() {
     let page = page("man5/org.bpfoomd1.5").replace("\\(dq", "\"");
     for (key, signature, meaning) in bpf_oomd::bus::KILL_KEYS {
-        let entry = format!("\n{key}\t{signature}\t{meaning}\n");
+        let entry = format!("\n{key}\t{signature}\tT{{\n{meaning}\nT}}\n");
         assert!(page.contains(&entry), "{key}");
     }
     assert_eq!(
