@@ -56,7 +56,8 @@ fn the_kernels_killer_takes_the_policys_first_candidate() {
     let _machine = TestMachine::enter();
     let (_configuration, _tree) = nominated();
     let journal = Journal::from_now();
-    // Less than is in use. The daemon would be as fast as the kernel here now and then, and kill the same one.
+    // Less than is in use. The daemon would be as fast as the kernel here now and then, and kill the same one. The kernel may take another
+    // one while the first is on its way out.
     signal(daemon::UNIT, "STOP");
     let _limit = Limit::of(SLICE, "76M");
     wait_for_property(LARGER, "Result", "oom-kill");
@@ -66,7 +67,6 @@ fn the_kernels_killer_takes_the_policys_first_candidate() {
     assert_eq!(field(&first, "OOM_POLICY"), "kernel");
     assert_eq!(field(&first, "VICTIM_UNIT"), LARGER);
     assert_eq!(field(&first, "VICTIM_OOM_SCORE_ADJ"), "1000");
-    assert_eq!(show(SMALLER, "ActiveState"), "active");
 }
 
 /// A limit that is set while a unit runs, and gone when the test is over.
