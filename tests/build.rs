@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Compiles the tests' own BPF programs with the project's headers, and writes a Rust file that embeds them: one static per object,
-//! `psi/slow.bpf.c` being `PSI_SLOW`.
+//! `psi/slow.bpf.c` being `PSI_SLOW`. And one with the numbers of system calls, from the kernel's header.
 
 use std::env;
 use std::fmt::Write;
@@ -57,7 +57,39 @@ fn main() -> Result<()> {
         )?;
     }
     fs::write(out.join("programs.rs"), rust)?;
+    fs::write(out.join("calls.rs"), calls()?)?;
     Ok(())
+}
+
+/// A table of system calls: names and numbers.
+fn calls() -> Result<String> {
+    let preprocessed = Command::new(CLANG)
+        .args([
+            "-E",
+            "-dM",
+            "-include",
+            "asm/unistd.h",
+            "-x",
+            "c",
+            "/dev/null",
+        ])
+        .output()
+        .with_context(|| format!("run {CLANG}"))?;
+    ensure!(
+        preprocessed.status.success(),
+        "{CLANG} failed on asm/unistd.h"
+    );
+    let mut rust = String::from("const SYSTEM_CALLS: &[(&str, usize)] = &[\n");
+    for line in String::from_utf8(preprocessed.stdout)?.lines() {
+        if let Some((name, number)) = line
+            .strip_prefix("#define __NR_")
+            .and_then(|definition| definition.split_once(' '))
+        {
+            writeln!(rust, "({name:?}, {number}),")?;
+        }
+    }
+    rust.push_str("];\n");
+    Ok(rust)
 }
 
 fn find(directory: &Path, sources: &mut Vec<PathBuf>) -> Result<()> {

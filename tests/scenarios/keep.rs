@@ -398,7 +398,7 @@ fn what_is_of_an_unknown_version_stays_in_force_and_is_told() {
     let before = links();
     // As if a daemon with other names had put them into the store.
     let text = format!(
-        "[Service]\nSystemCallFilter=pipe2\nExecStart=\nExecStart=/bin/sh -c 'LISTEN_FDNAMES=$(echo :$LISTEN_FDNAMES | sed \"s/:1/:2/g; s/^://\"); exec {DAEMON}'\n"
+        "[Service]\nSystemCallFilter=@system-service\nExecStart=\nExecStart=/bin/sh -c 'LISTEN_FDNAMES=$(echo :$LISTEN_FDNAMES | sed \"s/:1/:2/g; s/^://\"); exec {DAEMON}'\n"
     );
     scene.units.write_drop_in(daemon::UNIT, "50-names", &text);
     daemon_reload();

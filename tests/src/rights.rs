@@ -1,9 +1,17 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The daemon with one right less than it is given.
+//! The daemon's rights, and the daemon with one less than it is given.
 
 use crate::daemon;
-use crate::systemctl::{daemon_reload, stop, systemctl_if_possible};
+use crate::systemctl::{daemon_reload, stop, systemctl, systemctl_if_possible};
 use crate::units::Units;
+
+/// The system calls that it may make, those included that systemd allows to everybody.
+#[track_caller]
+pub fn allowed_calls() -> Vec<String> {
+    let property = ["--property=SystemCallFilter", "--value"];
+    let shown = systemctl(&[&["show", daemon::UNIT], &property[..]].concat());
+    shown.split_whitespace().map(str::to_owned).collect()
+}
 
 /// A daemon without one of its capabilities; dropping it brings the whole one back.
 pub struct Without(Option<Units>);
