@@ -180,8 +180,8 @@ fn locate(object: &Object) -> Result<(), LoadError> {
         .ok_or(LoadError::Object("a program is missing"))?;
     match run(program.as_fd(), &mut []) {
         Ok(0) => Ok(()),
-        _ => Err(LoadError::Object(
-            "the kernel does not tell where it counts page cache (CAP_SYSLOG, kernel.kptr_restrict below 2, CONFIG_KALLSYMS_ALL)",
+        _ => Err(LoadError::Untold(
+            "where it counts page cache (CAP_SYSLOG, kernel.kptr_restrict below 2, CONFIG_KALLSYMS_ALL)",
         )),
     }
 }

@@ -52,6 +52,9 @@ pub enum LoadError {
     /// The object is not what this module expects: a defect of the build.
     #[error("malformed BPF object: {0}")]
     Object(&'static str),
+    /// The kernel keeps from this process what the program has to know.
+    #[error("the kernel does not tell {0}")]
+    Untold(&'static str),
     /// The kernel's BTF lacks a type or describes it otherwise than expected.
     #[error("this kernel has no usable type {0}")]
     KernelType(String),

@@ -2,6 +2,8 @@
 //! What the daemon may do where it does the killing, one right less at a time: what is refused then, and that it says so. The rights that it
 //! needs with either engine are in `rights.rs` beside this room.
 
+use std::fs;
+
 use bpf_oomd_tests::configuration::Configuration;
 use bpf_oomd_tests::daemon;
 use bpf_oomd_tests::journal::Journal;
@@ -119,4 +121,35 @@ fn without_cap_dac_read_search_no_cgroup_is_found_by_its_id_and_nothing_is_watch
     assert!(!is_watched());
     drop(without);
     eventually("it is watched again", is_watched);
+}
+
+/// Whether the policy tells who would die.
+fn is_ranked() -> bool {
+    told(&["simulate", SLICE]).contains(SERVICE)
+}
+
+#[test]
+fn without_cap_syslog_kernels_that_tell_by_an_address_do_not_tell_and_units_say_so() {
+    let _machine = TestMachine::enter();
+    daemon::started();
+    let _scene = scene();
+    eventually("there is a ranking", is_ranked);
+    let journal = Journal::from_now();
+    let without = Without::right("CAP_SYSLOG");
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").expect("the kernel's release");
+    // Before it and after it, the index is as long as the enum, or there are kfuncs.
+    if release.starts_with("6.12.") {
+        let entry = journal.wait_for_message(daemon::UNIT, "rights.slice: ");
+        assert!(entry["MESSAGE"].contains("CAP_SYSLOG"), "{entry:?}");
+        // Never a ranking by other numbers.
+        let simulated = told(&["simulate", SLICE]);
+        assert!(
+            simulated.contains("the kernel's own killer decides"),
+            "{simulated}"
+        );
+    } else {
+        eventually("there is a ranking all the same", is_ranked);
+    }
+    drop(without);
+    eventually("there is a ranking again", is_ranked);
 }
