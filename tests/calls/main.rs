@@ -29,16 +29,15 @@ fn main() -> ExitCode {
     let status = status.unwrap_or_else(|error| panic!("{}: {error}", command.display()));
 
     let allowed = allowed_calls();
-    let allowed = |name: &str| allowed.iter().any(|call| call == name);
     let (mut made, mut unmade, mut refused) = (Vec::new(), Vec::new(), Vec::new());
     for &(name, number) in SYSTEM_CALLS {
         if program.get_at("made", number) > 0 {
             made.push(name);
-        } else if allowed(name) {
+        } else if allowed.contains(name) {
             unmade.push(name);
         }
         // One that is allowed has been refused by the kernel itself, which has its reasons.
-        if !allowed(name) && program.get_at("refused", number) > 0 {
+        if !allowed.contains(name) && program.get_at("refused", number) > 0 {
             refused.push(name);
         }
     }

@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The daemon's rights, and the daemon with one less than it is given.
 
+use std::collections::BTreeSet;
+
 use crate::daemon;
-use crate::systemctl::{daemon_reload, stop, systemctl, systemctl_if_possible};
+use crate::systemctl::{daemon_reload, show, stop, systemctl_if_possible};
 use crate::units::Units;
 
 /// The system calls that it may make, those included that systemd allows to everybody.
 #[track_caller]
-pub fn allowed_calls() -> Vec<String> {
-    let property = ["--property=SystemCallFilter", "--value"];
-    let shown = systemctl(&[&["show", daemon::UNIT], &property[..]].concat());
+pub fn allowed_calls() -> BTreeSet<String> {
+    let shown = show(daemon::UNIT, "SystemCallFilter");
     shown.split_whitespace().map(str::to_owned).collect()
 }
 
